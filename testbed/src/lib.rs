@@ -13,6 +13,7 @@ pub mod margay;
 pub mod netns;
 pub mod process;
 pub mod skip;
+pub mod smol;
 
 pub use margay::Margay;
 pub use netns::{Host, Lab};
