@@ -9,6 +9,7 @@
 //! # Ok(()) } // here the lab goes, and all that ran in it
 //! ```
 
+pub mod golden;
 pub mod margay;
 pub mod netns;
 pub mod process;
@@ -71,6 +72,16 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         source: pcap_file::PcapError,
+    },
+    /// Packets are not those of the golden capture.
+    #[error("{}: {difference}what came is in {}; if it is right, rename it", path.display(), kept.display())]
+    Differs {
+        /// The golden capture.
+        path: PathBuf,
+        /// The capture of what came instead.
+        kept: PathBuf,
+        /// Where they differ.
+        difference: golden::Difference,
     },
     /// A program said something that cannot be understood.
     #[error("`{command}` said what cannot be understood: {reason}")]
