@@ -1,0 +1,46 @@
+# `make` alone says what there is.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ROOT   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,MARGAY_BIN)
+# The parts of the engine with unsafe code; the rest makes system calls, which Miri does not know.
+MIRI_TESTS ?= arena pool packet meta vector batch ring publish
+
+.DEFAULT_GOAL := help
+.PHONY: help build test demo bench loom miri clean deps
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+deps: ## install what is missing (Debian 12 or later; nothing to do otherwise)
+	@testbed/install-deps.sh
+
+build: deps ## the program, optimised: target/release/margay
+	cargo build --release --package control --bin margay
+
+test: deps ## everything CI runs after formatting and lints
+	@test "$$(id -u)" = 0 || echo "make test: not root, so the tests in network namespaces will be skipped by name" >&2
+	cargo test --workspace
+	$(MAKE) --no-print-directory loom miri
+
+demo: build ## two hosts with Margay between them; KEEP=1 leaves it running, STOP=1 ends that
+	cargo build --package testbed --example demo
+	$(ROOT) env MARGAY_BIN=$(abspath $(TARGET))/release/margay $(TARGET)/debug/examples/demo \
+		$(if $(KEEP),--keep) $(if $(STOP),--stop)
+
+bench: deps ## measure, beside peers; the report goes to bench/results
+	cargo bench --package bench
+
+loom: ## every interleaving of the lock-free parts
+	@if ls fastpath/tests/loom_*.rs >/dev/null 2>&1; then \
+		RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
+			cargo test --package fastpath --release --test 'loom_*'; \
+	else echo "skipped loom: fastpath has no tests/loom_*.rs" >&2; fi
+
+miri: ## the unsafe parts under Miri, where the toolchain has it
+	@if cargo +nightly miri --version >/dev/null 2>&1; then \
+		MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=$(TARGET)/miri \
+			cargo +nightly miri test --package fastpath --lib -- $(MIRI_TESTS); \
+	else echo "skipped miri: no Miri here; \`rustup toolchain install nightly --component miri\` brings it" >&2; fi
+
+clean: ## what was built
+	cargo clean

@@ -1,0 +1,73 @@
+#!/bin/bash
+# Installs what building, testing and the demo need, on Debian 12 or later with Rust, as root or through sudo.
+# Quick and silent when everything is there: no package list is fetched.
+set -euo pipefail
+
+required=(
+    gcc libc6-dev make pkgconf m4             # to link, and to build libxdp
+    clang llvm libelf-dev zlib1g-dev          # libxdp and its BPF programs
+    libpcap-dev                               # filters of captures
+    iproute2 ethtool iputils-ping             # networks of namespaces
+    iperf3 curl tcpdump nftables graphviz     # traffic, peers, pictures
+)
+# Serves a file faster than anything else at hand; the tests and the demo do without it where it cannot be had.
+optional=(nginx-light)
+
+missing() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    for program in cc make pkg-config m4 clang llvm-strip ip ethtool ping iperf3 curl tcpdump nft dot; do
+        command -v "$program" >/dev/null && continue
+        echo "install-deps: this is no Debian and \`$program\` is missing; install what ${required[*]} are here" >&2
+        exit 1
+    done
+    exit 0
+fi
+
+mapfile -t wanted < <(missing "${required[@]}")
+mapfile -t extra < <(missing "${optional[@]}")
+if [ ${#wanted[@]} -eq 0 ]; then
+    # Not worth fetching a package list for.
+    [ ${#extra[@]} -gt 0 ] && apt-cache show "${extra[@]}" >/dev/null 2>&1 || exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        [ ${#wanted[@]} -gt 0 ] || exit 0
+        echo "install-deps: ${wanted[*]} missing, and neither root nor sudo here; as root, run: apt-get install ${wanted[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+
+apt_get() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet "$@"
+}
+
+if [ ${#wanted[@]} -gt 0 ]; then
+    echo "install-deps: installing ${wanted[*]}" >&2
+    apt_get update
+    apt_get install --yes --no-install-recommends "${wanted[@]}"
+fi
+
+[ ${#extra[@]} -gt 0 ] || exit 0
+# The package of the web server starts it and keeps it for every boot; wanted is the program only.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
+if apt_get install --yes --no-install-recommends "${extra[@]}"; then
+    if command -v systemctl >/dev/null; then
+        "${as_root[@]}" systemctl --quiet disable nginx 2>/dev/null || true
+    fi
+else
+    echo "install-deps: ${extra[*]} cannot be had here; going on without" >&2
+fi
