@@ -103,6 +103,11 @@ impl Margay {
         &self.socket
     }
 
+    /// The path of the program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Processor time used so far, in user and in system mode, in steps of 10 ms.
     pub fn cpu(&self) -> Result<(Duration, Duration), Error> {
         self.child.cpu()
