@@ -16,7 +16,7 @@ optional=(nginx-light)
 missing() {
     local package
     for package in "$@"; do
-        [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+        [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s ' "$package"
     done
 }
 
@@ -29,8 +29,8 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 
-mapfile -t wanted < <(missing "${required[@]}")
-mapfile -t extra < <(missing "${optional[@]}")
+read -r -a wanted <<<"$(missing "${required[@]}")"
+read -r -a extra <<<"$(missing "${optional[@]}")"
 if [ ${#wanted[@]} -eq 0 ]; then
     # Not worth fetching a package list for.
     [ ${#extra[@]} -gt 0 ] && apt-cache show "${extra[@]}" >/dev/null 2>&1 || exit 0
