@@ -38,7 +38,8 @@ pub struct Host {
 /// One end of a link: host, device name (at most 15 bytes) and addresses with prefix length.
 ///
 /// An end with addresses is the kernel's: its transmit checksum offload is turned off, for what leaves it is read by
-/// programs that see unfinished checksums otherwise. An end without is left as it is, for a data plane to take.
+/// programs that see unfinished checksums otherwise. An end without is for a data plane to take: the kernel gives it no
+/// address of its own either, and so sends nothing there.
 pub type End<'a, const N: usize> = (&'a Host, &'a str, [&'a str; N]);
 
 /// What a device has counted since it was made (`ip -s link`).
@@ -111,8 +112,8 @@ impl Lab {
         ])?;
         set_up(left.0, left.1, &left.2)?;
         set_up(right.0, right.1, &right.2)?;
-        wait_until_ready(left.0, left.1)?;
-        wait_until_ready(right.0, right.1)
+        wait_until_ready(left.0, left.1, &left.2)?;
+        wait_until_ready(right.0, right.1, &right.2)
     }
 
     /// The folder of the lab's files, removed with it.
@@ -322,20 +323,21 @@ fn set_up(host: &Host, device: &str, addresses: &[&str]) -> Result<(), Error> {
     for address in addresses {
         tool(&["ip", "-n", &namespace, "address", "add", address, "dev", device])?;
     }
-    if !addresses.is_empty() {
-        tool(&["ip", "netns", "exec", &namespace, "ethtool", "-K", device, "tx", "off"])?;
-    }
+    match addresses.is_empty() {
+        true => tool(&["ip", "-n", &namespace, "link", "set", device, "addrgenmode", "none"])?,
+        false => tool(&["ip", "netns", "exec", &namespace, "ethtool", "-K", device, "tx", "off"])?,
+    };
     tool(&["ip", "-n", &namespace, "link", "set", device, "up"]).map(drop)
 }
 
-/// Waits for the carrier and for the link-local address, without which neighbour discovery has no source.
-fn wait_until_ready(host: &Host, device: &str) -> Result<(), Error> {
+/// Waits for the carrier and, at the kernel's ends, for the link-local address: neighbour discovery starts from it.
+fn wait_until_ready(host: &Host, device: &str, given: &[&str]) -> Result<(), Error> {
     let deadline = Instant::now() + TIME_LIMIT;
     loop {
         let link = host.query(&["address", "show", "dev", device])?;
         let addresses = link["addr_info"].as_array().map(Vec::as_slice).unwrap_or_default();
         let tentative = addresses.iter().any(|address| address["tentative"] == true);
-        let local = addresses.iter().any(|address| address["scope"] == "link");
+        let local = given.is_empty() || addresses.iter().any(|address| address["scope"] == "link");
         if link["operstate"] == "UP" && local && !tentative {
             return Ok(());
         }

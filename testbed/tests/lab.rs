@@ -60,7 +60,7 @@ fn a_link_without_addresses_carries_frames_only() {
         .unwrap();
     assert_eq!(
         router
-            .run(["ip", "-4", "address", "show", "dev", "left0"])
+            .run(["ip", "-o", "address", "show", "dev", "left0"])
             .unwrap()
             .stdout,
         ""
