@@ -1,1 +1,3 @@
 //! Bench.
+
+pub mod routes;

@@ -1,1 +1,5 @@
 //! The engine.
+
+pub mod fib;
+pub mod qsbr;
+pub(crate) mod sync;
