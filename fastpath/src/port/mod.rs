@@ -1,0 +1,3 @@
+//! Ports: where packets come from and where they go.
+
+pub mod xdp;
