@@ -1,3 +1,13 @@
-//! Control.
+//! Intent in, snapshots out: what the user writes, the socket it comes through, and the program `margay`.
 
+pub mod api;
+pub mod cli;
+pub mod intent;
 pub mod links;
+pub mod metrics;
+pub mod refusal;
+pub mod resource;
+pub mod run;
+pub mod server;
+pub mod show;
+pub mod store;

@@ -1,0 +1,56 @@
+//! Where the server and the plane meet.
+
+use crate::refusal::Refusal;
+use crate::show::drops::DropView;
+use crate::show::graph::GraphView;
+use crate::show::memory::MemoryView;
+use crate::show::neighbors::NeighborView;
+use crate::show::ports::PortView;
+use crate::show::routes::RouteView;
+use crate::show::runtime::RuntimeView;
+use crate::show::trace::TracedPacket;
+use crate::show::workers::WorkerView;
+use crate::store::Plan;
+
+/// The data plane as the socket sees it. Calls may block; the server makes them where that holds up nobody.
+pub trait Plane: Send + Sync + 'static {
+    /// Carries a plan out, wholly or not at all. Calls come one at a time, each against the result of the last that
+    /// succeeded.
+    fn apply(&self, plan: &Plan) -> Result<(), Refusal>;
+
+    /// Every port and its counters.
+    fn ports(&self) -> Vec<PortView>;
+
+    /// Every route, also those that follow from addresses.
+    fn routes(&self) -> Vec<RouteView>;
+
+    /// Every neighbour, given or resolved.
+    fn neighbors(&self) -> Vec<NeighborView>;
+
+    /// What each node of each worker has done.
+    fn runtime(&self) -> RuntimeView;
+
+    /// Every reason for which packets were dropped.
+    fn drops(&self) -> Vec<DropView>;
+
+    /// The picture of the graph.
+    fn graph(&self) -> GraphView;
+
+    /// What each worker is doing.
+    fn workers(&self) -> Vec<WorkerView>;
+
+    /// What memory is set aside, and how much of it is used.
+    fn memory(&self) -> Vec<MemoryView>;
+
+    /// Traces the next `count` packets that `filter` (a pcap-filter expression, empty for every packet) matches.
+    fn trace_add(&self, count: u32, filter: &str) -> Result<(), Refusal>;
+
+    /// The packets traced so far, oldest first.
+    fn trace_show(&self) -> Vec<TracedPacket>;
+
+    /// Forgets the packets traced and stops tracing.
+    fn trace_clear(&self);
+
+    /// Whether every port asked for at start is up.
+    fn ready(&self) -> bool;
+}

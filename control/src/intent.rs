@@ -1,0 +1,75 @@
+//! The one way resources change: plan, let the plane carry it out, commit.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::Plane;
+use crate::refusal::Refusal;
+use crate::store::{Change, Planned, Request, Store};
+
+/// What the user wants, and the plane that does it.
+pub struct Intent {
+    store: RwLock<Store>,
+    /// Requests are carried out one after the other; who only reads does not wait for them.
+    turn: Mutex<()>,
+    plane: Arc<dyn Plane>,
+}
+
+/// What became of one resource of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// The kind of the resource.
+    pub kind: String,
+    /// Its namespace, for kinds that have one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What happened to it.
+    pub change: Change,
+}
+
+impl Intent {
+    /// An empty set of resources for `plane`.
+    pub fn new(plane: Arc<dyn Plane>) -> Self {
+        Self {
+            store: RwLock::default(),
+            turn: Mutex::default(),
+            plane,
+        }
+    }
+
+    /// The plane itself.
+    pub fn plane(&self) -> &Arc<dyn Plane> {
+        &self.plane
+    }
+
+    /// The resources as they stand.
+    pub fn store(&self) -> RwLockReadGuard<'_, Store> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries `request` out, wholly or not at all. Blocks while the plane works.
+    pub fn carry_out(&self, request: Request) -> Result<Vec<Applied>, Refusal> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.store().plan(request)?;
+        if !plan.is_empty() {
+            self.plane.apply(&plan)?;
+            self.store.write().unwrap_or_else(PoisonError::into_inner).commit(&plan);
+        }
+        Ok(plan.changes.into_iter().map(Applied::from).collect())
+    }
+}
+
+impl From<Planned> for Applied {
+    fn from(planned: Planned) -> Self {
+        let key = planned.key;
+        Self {
+            kind: key.kind.name().to_owned(),
+            namespace: key.namespace,
+            name: key.name,
+            change: planned.change,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The program `margay`.
+
+fn main() -> std::process::ExitCode {
+    control::cli::main()
+}

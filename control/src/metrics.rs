@@ -1,0 +1,152 @@
+//! `/metrics`: Prometheus' text format 0.0.4.
+
+use std::fmt::Write;
+
+use crate::api::Plane;
+use crate::show::ports::{PortState, PortView};
+use crate::show::runtime::NodeRuntime;
+
+/// One counter or gauge: its name, its type, what it counts, and where it is found.
+type Family<T, V> = (&'static str, &'static str, &'static str, fn(&T) -> V);
+
+const PORTS: &[Family<PortView, Option<u64>>] = &[
+    ("margay_port_up", "gauge", "1 where packets can come and go.", |port| {
+        Some((port.state == PortState::Up).into())
+    }),
+    ("margay_port_rx_packets_total", "counter", "Packets received.", |port| {
+        Some(port.rx_packets)
+    }),
+    ("margay_port_rx_bytes_total", "counter", "Bytes received.", |port| {
+        Some(port.rx_bytes)
+    }),
+    ("margay_port_tx_packets_total", "counter", "Packets sent.", |port| {
+        Some(port.tx_packets)
+    }),
+    ("margay_port_tx_bytes_total", "counter", "Bytes sent.", |port| {
+        Some(port.tx_bytes)
+    }),
+    (
+        "margay_port_drops_total",
+        "counter",
+        "Packets of the port that were dropped.",
+        |port| Some(port.drops),
+    ),
+    (
+        "margay_port_socket_rx_dropped_total",
+        "counter",
+        "Dropped by the kernel before an AF_XDP socket.",
+        |port| port.socket.map(|socket| socket.rx_dropped),
+    ),
+    (
+        "margay_port_socket_rx_ring_full_total",
+        "counter",
+        "Dropped because a receive ring was full.",
+        |port| port.socket.map(|socket| socket.rx_ring_full),
+    ),
+    (
+        "margay_port_socket_fill_ring_empty_total",
+        "counter",
+        "Dropped because no frame was offered.",
+        |port| port.socket.map(|socket| socket.fill_ring_empty),
+    ),
+    (
+        "margay_port_socket_tx_invalid_total",
+        "counter",
+        "Descriptors the kernel refused to send.",
+        |port| port.socket.map(|socket| socket.tx_invalid),
+    ),
+    (
+        "margay_port_moved_total",
+        "counter",
+        "Packets copied within their frame before sending.",
+        |port| port.socket.map(|socket| socket.moved),
+    ),
+];
+
+const NODES: &[Family<NodeRuntime, f64>] = &[
+    (
+        "margay_node_calls_total",
+        "counter",
+        "Times a node was called.",
+        |node| node.calls as f64,
+    ),
+    (
+        "margay_node_vectors_total",
+        "counter",
+        "Calls of a node that had packets.",
+        |node| node.vectors as f64,
+    ),
+    ("margay_node_packets_total", "counter", "Packets a node saw.", |node| {
+        node.packets as f64
+    }),
+    (
+        "margay_node_cycles_per_packet",
+        "gauge",
+        "Time-stamp counter cycles a packet.",
+        |node| node.cycles_per_packet,
+    ),
+];
+
+/// The counters of ports, nodes and drops.
+pub fn text(plane: &dyn Plane) -> String {
+    let mut page = Page(String::new());
+    let ports = plane.ports();
+    for (name, kind, help, value) in PORTS {
+        page.family(name, kind, help);
+        for port in &ports {
+            if let Some(value) = value(port) {
+                page.sample(name, &[("port", &port.name)], value);
+            }
+        }
+    }
+    let runtime = plane.runtime();
+    for (name, kind, help, value) in NODES {
+        page.family(name, kind, help);
+        for worker in &runtime.workers {
+            let number = worker.worker.to_string();
+            for node in &worker.nodes {
+                page.sample(name, &[("worker", &number), ("node", &node.name)], value(node));
+            }
+        }
+    }
+    let name = "margay_drops_total";
+    page.family(name, "counter", "Packets dropped, by node and reason.");
+    for drop in plane.drops() {
+        let mut labels = vec![("node", drop.node.as_str()), ("reason", drop.reason.as_str())];
+        labels.extend(drop.port.as_deref().map(|port| ("port", port)));
+        page.sample(name, &labels, drop.packets);
+    }
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
+            .collect();
+        let _ = writeln!(self.0, "{name}{{{}}} {value}", labels.join(","));
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page(String::new());
+        page.sample("x", &[("a", "q\"b\\c\nd"), ("b", "")], 7);
+        assert_eq!(page.0, "x{a=\"q\\\"b\\\\c\\nd\",b=\"\"} 7\n");
+    }
+}

@@ -1,0 +1,310 @@
+//! `kind: Port`: an interface of the data plane.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Body, Claim, Invalid, check_label, fields};
+
+/// The longest name of a network device: `IFNAMSIZ` less the closing zero (Linux `include/uapi/linux/if.h`).
+const DEVICE_NAME_BYTES: usize = 15;
+
+/// The body of a Port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// What the port is.
+    pub spec: PortSpec,
+}
+
+/// What a Port is. Fields left out of a document have the default given here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortSpec {
+    /// An existing network device for `xdp`, the name to create for `tap`, a file for `pcap`.
+    pub device: String,
+    /// How packets come and go. Default `xdp`.
+    #[serde(default)]
+    pub driver: Driver,
+    /// `xdp` only: where the XDP program runs. Default `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// `xdp` only: whether the device reads and writes our frames itself. Default `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_copy: Option<ZeroCopy>,
+    /// Receive and transmit queues, 1 to 64. Default 1.
+    #[serde(default = "one_queue", deserialize_with = "fields::within::<_, 1, 64>")]
+    pub queues: u16,
+    /// The largest IP packet in bytes, 68 (RFC 791) to 1,774 (what a frame holds beside an Ethernet header with a tag).
+    /// Default 1,500.
+    #[serde(default = "ethernet_mtu", deserialize_with = "fields::within::<_, 68, 1774>")]
+    pub mtu: u16,
+    /// The routing table the port belongs to. Default `default`.
+    #[serde(default = "default_vrf")]
+    pub vrf: String,
+    /// Addresses of the data plane on this port, each with the prefix it shares with its neighbours.
+    #[serde(default, deserialize_with = "fields::interface_addresses")]
+    pub addresses: Vec<IpNet>,
+    /// Who gets what is for the host. Default `none`.
+    #[serde(default)]
+    pub punt: Punt,
+}
+
+/// How packets come to a port and leave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// AF_XDP sockets on an existing network device.
+    #[default]
+    Xdp,
+    /// A TAP device made for the port.
+    Tap,
+    /// A capture file is read, another written.
+    Pcap,
+    /// Rings in memory, for tests and benchmarks.
+    Memory,
+}
+
+impl Driver {
+    /// The name as written in a document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Xdp => "xdp",
+            Driver::Tap => "tap",
+            Driver::Pcap => "pcap",
+            Driver::Memory => "memory",
+        }
+    }
+
+    /// Whether `device` names a network device of the kernel.
+    pub fn is_network_device(self) -> bool {
+        matches!(self, Driver::Xdp | Driver::Tap)
+    }
+}
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the device driver where it can, else in the network stack.
+    #[default]
+    Auto,
+    /// In the device driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+/// Whether the device reads and writes frames of the data plane itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ZeroCopy {
+    /// Where the device offers it.
+    #[default]
+    Auto,
+    /// It must.
+    Always,
+    /// It must not.
+    Never,
+}
+
+/// Who gets packets that are for the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Punt {
+    /// Nobody: the data plane answers what it can itself.
+    #[default]
+    None,
+    /// A TAP device of the device's name.
+    Tap,
+    /// The kernel, to which XDP passes them.
+    Kernel,
+}
+
+impl Body for Port {
+    const API_VERSION: &'static str = "margay/v1";
+    const KIND: &'static str = "Port";
+    const PLURAL: &'static str = "ports";
+    const NAMESPACED: bool = false;
+    const COLUMNS: &'static [&'static str] = &["DEVICE", "DRIVER", "QUEUES", "MTU", "VRF", "ADDRESSES"];
+
+    fn row(&self) -> Vec<String> {
+        let PortSpec {
+            device,
+            driver,
+            queues,
+            mtu,
+            vrf,
+            addresses,
+            ..
+        } = &self.spec;
+        let addresses: Vec<_> = addresses.iter().map(IpNet::to_string).collect();
+        vec![
+            device.clone(),
+            driver.name().to_owned(),
+            queues.to_string(),
+            mtu.to_string(),
+            vrf.clone(),
+            addresses.join(", "),
+        ]
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let PortSpec {
+            device,
+            driver,
+            vrf,
+            addresses,
+            ..
+        } = &self.spec;
+        let kind = match driver {
+            Driver::Xdp | Driver::Tap => "network device",
+            Driver::Pcap => "capture file",
+            Driver::Memory => "memory device",
+        };
+        let device = Claim {
+            what: format!("{kind} {device}"),
+            field: "spec.device".to_owned(),
+        };
+        let addresses = addresses.iter().enumerate().map(|(at, address)| Claim {
+            what: format!("address {} in vrf {vrf}", address.addr()),
+            field: format!("spec.addresses[{at}]"),
+        });
+        std::iter::once(device).chain(addresses).collect()
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let spec = &self.spec;
+        check_device(spec).map_err(|reason| Invalid::at("spec.device", reason))?;
+        check_label(&spec.vrf).map_err(|reason| Invalid::at("spec.vrf", reason))?;
+        if spec.driver != Driver::Xdp {
+            let only = |field: &str| {
+                Invalid::at(
+                    field,
+                    format!("is for driver xdp only; leave it out for driver {}", spec.driver.name()),
+                )
+            };
+            if spec.mode.is_some() {
+                return Err(only("spec.mode"));
+            }
+            if spec.zero_copy.is_some() {
+                return Err(only("spec.zeroCopy"));
+            }
+            if spec.punt == Punt::Kernel {
+                return Err(Invalid::at(
+                    "spec.punt",
+                    "`kernel` is for driver xdp only; expected `none` or `tap`",
+                ));
+            }
+        }
+        for (at, address) in spec.addresses.iter().enumerate() {
+            let field = || format!("spec.addresses[{at}]");
+            check_interface_address(address).map_err(|reason| Invalid::at(field(), reason))?;
+            if spec.addresses[..at]
+                .iter()
+                .any(|earlier| earlier.addr() == address.addr())
+            {
+                return Err(Invalid::at(
+                    field(),
+                    format!("{} stands twice; remove one", address.addr()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_device(spec: &PortSpec) -> Result<(), String> {
+    let device = spec.device.as_str();
+    if !spec.driver.is_network_device() {
+        let good = !device.is_empty() && !device.contains('\0');
+        return if good {
+            Ok(())
+        } else {
+            Err("is empty or has a zero byte; expected a name".to_owned())
+        };
+    }
+    // As the kernel's dev_valid_name (net/core/dev.c).
+    let good = !device.is_empty()
+        && device.len() <= DEVICE_NAME_BYTES
+        && device != "."
+        && device != ".."
+        && !device
+            .bytes()
+            .any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control() || matches!(byte, b'/' | b':'));
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` cannot name a network device; expected 1 to {DEVICE_NAME_BYTES} bytes without space, `/` or `:`",
+        device.escape_debug()
+    ))
+}
+
+/// An address one host can have on a link: RFC 1122 section 3.2.1.3, RFC 4291 section 2.
+fn check_interface_address(address: &IpNet) -> Result<(), String> {
+    let ip = address.addr();
+    let what = match ip {
+        _ if ip.is_unspecified() => "is the unspecified address",
+        _ if ip.is_loopback() => "is a loopback address",
+        _ if ip.is_multicast() => "is a multicast address",
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "is the broadcast address",
+        // With 31 and 32 bits there is neither network nor broadcast address (RFC 3021).
+        IpAddr::V4(_) if address.prefix_len() < 31 && ip == address.network() => "is the address of the network itself",
+        IpAddr::V4(_) if address.prefix_len() < 31 && ip == address.broadcast() => {
+            "is the broadcast address of its network"
+        }
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4-mapped address",
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "{address} {what}; expected the address of one host with its prefix length, such as 10.1.0.1/24"
+    ))
+}
+
+fn one_queue() -> u16 {
+    1
+}
+
+fn ethernet_mtu() -> u16 {
+    1500
+}
+
+pub(super) fn default_vrf() -> String {
+    "default".to_owned()
+}
+
+/// As written: `auto`, or a boolean.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected `auto`, `true` or `false`")]
+enum WrittenZeroCopy {
+    Word(Auto),
+    Flag(bool),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Auto {
+    Auto,
+}
+
+impl Serialize for ZeroCopy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ZeroCopy::Auto => WrittenZeroCopy::Word(Auto::Auto),
+            ZeroCopy::Always => WrittenZeroCopy::Flag(true),
+            ZeroCopy::Never => WrittenZeroCopy::Flag(false),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ZeroCopy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match WrittenZeroCopy::deserialize(deserializer)? {
+            WrittenZeroCopy::Word(Auto::Auto) => ZeroCopy::Auto,
+            WrittenZeroCopy::Flag(true) => ZeroCopy::Always,
+            WrittenZeroCopy::Flag(false) => ZeroCopy::Never,
+        })
+    }
+}

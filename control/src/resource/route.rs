@@ -1,0 +1,266 @@
+//! `kind: Route`: where packets to a prefix go.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::port::default_vrf;
+use super::{Body, Claim, Invalid, Key, Kind, Reference, check_label, fields};
+
+/// The most next hops of one route.
+const HOPS_MAX: usize = 64;
+
+/// The body of a Route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// What the route is.
+    pub spec: RouteSpec,
+}
+
+/// Where packets to a prefix go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteSpec {
+    /// The prefix; bits beyond its length are zero.
+    #[serde(deserialize_with = "fields::destination")]
+    pub destination: IpNet,
+    /// The routing table. Default `default`.
+    #[serde(default = "default_vrf")]
+    pub vrf: String,
+    /// Next hops, at least one; among several a flow keeps to one (ECMP by flow hash).
+    pub via: Vec<Hop>,
+}
+
+/// One next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenHop", into = "WrittenHop")]
+pub struct Hop {
+    /// Where to.
+    pub target: Target,
+    /// Its share among the hops of the route, 1 to 256.
+    pub weight: u16,
+}
+
+/// Where a next hop leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// To a router on a connected prefix.
+    Gateway(IpAddr),
+    /// To the destination itself, which is on the link of this port (by the Port's name).
+    OnLink(String),
+    /// Nowhere: the packet is dropped and counted.
+    Drop,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Gateway(gateway) => gateway.fmt(out),
+            Target::OnLink(port) => write!(out, "port {port}"),
+            Target::Drop => out.write_str("drop"),
+        }
+    }
+}
+
+impl Body for Route {
+    const API_VERSION: &'static str = "margay/v1";
+    const KIND: &'static str = "Route";
+    const PLURAL: &'static str = "routes";
+    const NAMESPACED: bool = false;
+    const COLUMNS: &'static [&'static str] = &["DESTINATION", "VRF", "VIA"];
+
+    fn row(&self) -> Vec<String> {
+        let via = self.spec.via.iter().map(|hop| match hop.weight {
+            1 => hop.target.to_string(),
+            weight => format!("{} (weight {weight})", hop.target),
+        });
+        vec![
+            self.spec.destination.to_string(),
+            self.spec.vrf.clone(),
+            via.collect::<Vec<_>>().join(", "),
+        ]
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let RouteSpec { destination, vrf, .. } = &self.spec;
+        let what = format!("destination {destination} in vrf {vrf}");
+        vec![Claim {
+            what,
+            field: "spec.destination".to_owned(),
+        }]
+    }
+
+    fn references(&self) -> Vec<Reference> {
+        let hops = self.spec.via.iter().enumerate();
+        let ports = hops.filter_map(|(at, hop)| match &hop.target {
+            Target::OnLink(port) => Some((at, port)),
+            Target::Gateway(_) | Target::Drop => None,
+        });
+        ports
+            .map(|(at, port)| Reference {
+                key: Key::cluster(Kind::Port, port),
+                field: format!("spec.via[{at}].port"),
+            })
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let RouteSpec { destination, vrf, via } = &self.spec;
+        check_label(vrf).map_err(|reason| Invalid::at("spec.vrf", reason))?;
+        if destination.addr().is_multicast() {
+            return Err(Invalid::at(
+                "spec.destination",
+                format!("{destination} is multicast; expected a unicast prefix"),
+            ));
+        }
+        if via.is_empty() || via.len() > HOPS_MAX {
+            let expected = "expected 1 to 64 next hops, such as [{ gateway: 10.2.0.2 }], or [{ drop: true }]";
+            return Err(Invalid::at(
+                "spec.via",
+                format!("has {} next hops; {expected}", via.len()),
+            ));
+        }
+        for (at, hop) in via.iter().enumerate() {
+            let field = format!("spec.via[{at}]");
+            check_hop(destination, hop).map_err(|(name, reason)| Invalid::at(format!("{field}{name}"), reason))?;
+            if hop.target == Target::Drop && via.len() > 1 {
+                return Err(Invalid::at(
+                    field,
+                    "drops beside other next hops; a route drops or forwards",
+                ));
+            }
+            if via[..at].iter().any(|earlier| earlier.target == hop.target) {
+                return Err(Invalid::at(
+                    field,
+                    format!("{} stands twice; give it a weight instead", hop.target),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_hop(destination: &IpNet, hop: &Hop) -> Result<(), (&'static str, String)> {
+    match &hop.target {
+        Target::Gateway(gateway) => {
+            if gateway.is_ipv4() != destination.addr().is_ipv4() {
+                let reason = format!("{gateway} is of another family than the destination {destination}");
+                return Err((
+                    ".gateway",
+                    format!("{reason}; expected an {} address", family(destination)),
+                ));
+            }
+            if gateway.is_unspecified() || gateway.is_multicast() || gateway.is_loopback() {
+                return Err((".gateway", format!("{gateway} is not the address of a router")));
+            }
+            Ok(())
+        }
+        Target::OnLink(port) => check_label(port).map_err(|reason| (".port", reason)),
+        Target::Drop => Ok(()),
+    }
+}
+
+fn family(destination: &IpNet) -> &'static str {
+    match destination {
+        IpNet::V4(_) => "IPv4",
+        IpNet::V6(_) => "IPv6",
+    }
+}
+
+/// A next hop as written: exactly one of the first three.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenHop {
+    #[serde(default, deserialize_with = "some_address", skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drop: Option<bool>,
+    #[serde(
+        default = "one",
+        deserialize_with = "fields::within::<_, 1, 256>",
+        skip_serializing_if = "is_one"
+    )]
+    weight: u16,
+}
+
+fn some_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    fields::address(deserializer).map(Some)
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn is_one(weight: &u16) -> bool {
+    *weight == 1
+}
+
+impl TryFrom<WrittenHop> for Hop {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenHop) -> Result<Self, &'static str> {
+        let target = match written {
+            WrittenHop {
+                gateway: Some(gateway),
+                port: None,
+                drop: None,
+                ..
+            } => Target::Gateway(gateway),
+            WrittenHop {
+                gateway: None,
+                port: Some(port),
+                drop: None,
+                ..
+            } => Target::OnLink(port),
+            WrittenHop {
+                gateway: None,
+                port: None,
+                drop: Some(true),
+                ..
+            } => Target::Drop,
+            WrittenHop {
+                gateway: None,
+                port: None,
+                drop: Some(false),
+                ..
+            } => {
+                return Err("has `drop: false`; expected `gateway`, `port` or `drop: true`");
+            }
+            _ => return Err("expected exactly one of `gateway`, `port` and `drop`"),
+        };
+        Ok(Hop {
+            target,
+            weight: written.weight,
+        })
+    }
+}
+
+impl From<Hop> for WrittenHop {
+    fn from(Hop { target, weight }: Hop) -> Self {
+        let none = Self {
+            gateway: None,
+            port: None,
+            drop: None,
+            weight,
+        };
+        match target {
+            Target::Gateway(gateway) => Self {
+                gateway: Some(gateway),
+                ..none
+            },
+            Target::OnLink(port) => Self {
+                port: Some(port),
+                ..none
+            },
+            Target::Drop => Self {
+                drop: Some(true),
+                ..none
+            },
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `show ports`.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::table::{Cell, Table, bytes, number};
+
+/// A port, its state and its counters since it came up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PortView {
+    /// The name of the Port.
+    pub name: String,
+    /// The device or file behind it.
+    pub device: String,
+    /// `xdp`, `tap`, `pcap` or `memory`.
+    pub driver: String,
+    /// How the driver runs, such as `native zero-copy` or `generic`; empty where it knows but one way.
+    pub mode: String,
+    /// Whether packets can come and go.
+    pub state: PortState,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Receive and transmit queues.
+    pub queues: u16,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    /// The routing table.
+    pub vrf: String,
+    /// The Ethernet address.
+    pub mac: String,
+    /// Addresses with their prefix lengths.
+    pub addresses: Vec<String>,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets dropped that came in here or were to leave here.
+    pub drops: u64,
+    /// The counters of the AF_XDP sockets, for driver `xdp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketView>,
+}
+
+/// Whether packets can come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PortState {
+    /// They can.
+    Up,
+    /// They cannot; `why` says for what reason.
+    Down,
+}
+
+/// What the kernel counted for the AF_XDP sockets of a port (`struct xdp_statistics`, include/uapi/linux/if_xdp.h), and
+/// what we count beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SocketView {
+    /// Received and dropped for other reasons than the two below.
+    pub rx_dropped: u64,
+    /// Received and dropped because the receive ring was full: the worker is too slow.
+    pub rx_ring_full: u64,
+    /// Received and dropped because no frame was offered: the pool is empty.
+    pub fill_ring_empty: u64,
+    /// Descriptors the kernel refused to send.
+    pub tx_invalid: u64,
+    /// Packets copied to their frame's fixed data start before sending.
+    pub moved: u64,
+}
+
+/// The view as text.
+pub fn table(ports: &Vec<PortView>) -> String {
+    if ports.is_empty() {
+        return "no ports; apply a resource of kind Port\n".to_owned();
+    }
+    let mut state = Table::new(&[
+        "NAME",
+        "STATE",
+        "DEVICE",
+        "DRIVER",
+        "MODE",
+        ">QUEUES",
+        ">MTU",
+        "VRF",
+        "MAC",
+        "ADDRESSES",
+    ]);
+    for port in ports {
+        state.row([
+            port.name.as_str().into(),
+            match port.state {
+                PortState::Up => Cell::good("up"),
+                PortState::Down => Cell::bad("down"),
+            },
+            port.device.as_str().into(),
+            port.driver.as_str().into(),
+            port.mode.as_str().into(),
+            port.queues.into(),
+            port.mtu.into(),
+            port.vrf.as_str().into(),
+            port.mac.as_str().into(),
+            port.addresses.join(", ").into(),
+        ]);
+    }
+    let mut text = state.to_string();
+    for port in ports {
+        if let Some(why) = &port.why {
+            let _ = writeln!(text, "{} is down: {why}", port.name);
+        }
+    }
+    let _ = write!(text, "\n{}", traffic(ports));
+    let sockets = sockets(ports);
+    if !sockets.is_empty() {
+        let _ = write!(text, "\n{sockets}");
+    }
+    text
+}
+
+fn traffic(ports: &[PortView]) -> Table {
+    let mut table = Table::new(&["NAME", ">RX PACKETS", ">RX BYTES", ">TX PACKETS", ">TX BYTES", ">DROPS"]);
+    for port in ports {
+        table.row([
+            port.name.as_str().into(),
+            number(port.rx_packets).into(),
+            bytes(port.rx_bytes).into(),
+            number(port.tx_packets).into(),
+            bytes(port.tx_bytes).into(),
+            Cell::alarm(port.drops),
+        ]);
+    }
+    table
+}
+
+fn sockets(ports: &[PortView]) -> Table {
+    let headings = [
+        "NAME",
+        ">RX DROPPED",
+        ">RX RING FULL",
+        ">FILL RING EMPTY",
+        ">TX INVALID",
+        ">MOVED",
+    ];
+    let mut table = Table::new(&headings);
+    for (port, socket) in ports.iter().filter_map(|port| Some((port, port.socket?))) {
+        table.row([
+            port.name.as_str().into(),
+            Cell::alarm(socket.rx_dropped),
+            Cell::alarm(socket.rx_ring_full),
+            Cell::alarm(socket.fill_ring_empty),
+            Cell::alarm(socket.tx_invalid),
+            number(socket.moved).into(),
+        ]);
+    }
+    table
+}

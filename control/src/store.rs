@@ -1,0 +1,183 @@
+//! The set of resources as the user wrote them, and what a request would make of it.
+//!
+//! A request becomes a [`Plan`] against the set as it stands, or a refusal; only a plan the plane carried out is
+//! committed. So nothing is ever half applied.
+
+mod check;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::refusal::Refusal;
+use crate::resource::{Document, Key, Kind, Named, Resource};
+
+/// What a user asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// These resources exist and are as written.
+    Apply(Vec<Document>),
+    /// These resources do not exist.
+    Delete(Vec<Named>),
+}
+
+/// What a request does to one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It did not exist.
+    Created,
+    /// It existed and was different.
+    Configured,
+    /// It existed and was the same.
+    Unchanged,
+    /// It does not exist any more.
+    Deleted,
+}
+
+impl Change {
+    /// The word the command line prints.
+    pub fn word(self) -> &'static str {
+        match self {
+            Change::Created => "created",
+            Change::Configured => "configured",
+            Change::Unchanged => "unchanged",
+            Change::Deleted => "deleted",
+        }
+    }
+}
+
+/// One resource of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Which resource.
+    pub key: Key,
+    /// The document that asked for it, for sentences.
+    pub origin: String,
+    /// What happens to it.
+    pub change: Change,
+    /// The resource as it is.
+    pub before: Option<Arc<Resource>>,
+    /// The resource as it will be.
+    pub after: Option<Arc<Resource>>,
+}
+
+/// What a request would do, in the order of its documents. The resulting set is known to be sound.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Every resource the request names, also those it leaves as they are.
+    pub changes: Vec<Planned>,
+}
+
+impl Plan {
+    /// Whether the plan leaves everything as it is.
+    pub fn is_empty(&self) -> bool {
+        self.changes.iter().all(|planned| planned.change == Change::Unchanged)
+    }
+
+    /// The resources of one kind that really change.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Planned> {
+        self.changes
+            .iter()
+            .filter(move |planned| planned.key.kind == kind && planned.change != Change::Unchanged)
+    }
+}
+
+/// The resources as written.
+#[derive(Debug, Default)]
+pub struct Store {
+    resources: BTreeMap<Key, Arc<Resource>>,
+    /// Who has what only one can have, so that a plan costs what it changes and not what the store holds.
+    claims: HashMap<String, Key>,
+}
+
+impl Store {
+    /// What `request` would do, or why it cannot be done.
+    pub fn plan(&self, request: Request) -> Result<Plan, Refusal> {
+        let changes = match request {
+            Request::Apply(documents) => documents
+                .into_iter()
+                .map(|document| self.plan_apply(document))
+                .collect(),
+            Request::Delete(named) => named
+                .into_iter()
+                .map(|named| self.plan_delete(named))
+                .collect::<Result<_, _>>()?,
+        };
+        let plan = Plan { changes };
+        check::check(self, &plan)?;
+        Ok(plan)
+    }
+
+    /// Makes the set what `plan` says. The plan has to be made against the set as it stands.
+    pub fn commit(&mut self, plan: &Plan) {
+        let before = plan.changes.iter().filter_map(|planned| planned.before.as_ref());
+        for claim in before.flat_map(|resource| resource.claims()) {
+            self.claims.remove(&claim.what);
+        }
+        for Planned { key, after, .. } in &plan.changes {
+            match after {
+                Some(resource) => {
+                    self.claims
+                        .extend(resource.claims().into_iter().map(|claim| (claim.what, key.clone())));
+                    self.resources.insert(key.clone(), resource.clone());
+                }
+                None => {
+                    self.resources.remove(key);
+                }
+            }
+        }
+    }
+
+    /// The resource of a key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<Resource>> {
+        self.resources.get(key)
+    }
+
+    /// All resources, by kind, namespace and name.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Arc<Resource>)> {
+        self.resources.iter()
+    }
+
+    /// The resources of one kind, by namespace and name.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Arc<Resource>)> {
+        self.resources
+            .range(Key::cluster(kind, "")..)
+            .take_while(move |(key, _)| key.kind == kind)
+    }
+
+    fn plan_apply(&self, Document { origin, resource }: Document) -> Planned {
+        let key = resource.key();
+        let before = self.resources.get(&key).cloned();
+        let change = match &before {
+            None => Change::Created,
+            Some(before) if **before == resource => Change::Unchanged,
+            Some(_) => Change::Configured,
+        };
+        Planned {
+            key,
+            origin,
+            change,
+            before,
+            after: Some(Arc::new(resource)),
+        }
+    }
+
+    fn plan_delete(&self, Named { origin, key }: Named) -> Result<Planned, Refusal> {
+        match self.resources.get(&key).cloned() {
+            Some(before) => Ok(Planned {
+                key,
+                origin,
+                change: Change::Deleted,
+                before: Some(before),
+                after: None,
+            }),
+            None => Err(Refusal::of_document(
+                &origin,
+                format_args!("{key} does not exist, so it cannot be deleted"),
+            )),
+        }
+    }
+}
