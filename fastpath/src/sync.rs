@@ -1,6 +1,5 @@
-//! The atomics of structures that a model checker explores: loom's under `--cfg loom`, the standard library's otherwise.
-
+//! The standard library's atomics, or loom's where a model checks them.
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic;
+pub(crate) use loom::sync::{Arc, Mutex, atomic};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic;
+pub(crate) use std::sync::{Arc, Mutex, atomic};

@@ -203,6 +203,11 @@ impl Queue {
         count
     }
 
+    /// The descriptor, borrowed; see [`Self::descriptor`].
+    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// The descriptor, for poll(2): `POLLIN` when packets wait. A device that is down or gone shows nothing.
     pub fn descriptor(&self) -> RawFd {
         self.socket.descriptor()

@@ -95,6 +95,12 @@ impl Socket {
         unsafe { sys::xsk_socket__fd(self.socket.as_ptr()) }
     }
 
+    /// The descriptor, borrowed.
+    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as the socket lives, and that is borrowed.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.descriptor()) }
+    }
+
     /// Whether the driver reads and writes the frames itself (`XDP_OPTIONS_ZEROCOPY`).
     pub fn zero_copy(&self) -> io::Result<bool> {
         let options: sys::xdp_options = self.option(libc::XDP_OPTIONS)?;

@@ -111,6 +111,20 @@ impl Umem {
     }
 }
 
+// SAFETY: the region has `frame_count` frames from `base` on, and lives as long as this handle. Between the arena and
+// the sockets a frame is passed by its index, which only one of them has.
+unsafe impl crate::arena::FrameMemory for Umem {
+    fn base(&self) -> NonNull<u8> {
+        self.0.base
+    }
+
+    fn frames(&self) -> u32 {
+        self.0.frame_count
+    }
+}
+
+const _: () = assert!(FRAME_SIZE == crate::arena::FRAME_SIZE && DATA_START == crate::arena::HEADROOM as usize);
+
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: this is the mapping `map` made, and the last handle to it. The kernel pins what it still uses.

@@ -1,0 +1,169 @@
+//! A stage's view of the vector it was given.
+#![allow(unsafe_code)]
+
+use crate::arena::{Arena, FrameIndex};
+use crate::counters::Counter;
+use crate::node::{Label, Node, Sink};
+use crate::packet::Packet;
+use crate::vector::Vector;
+use std::marker::PhantomData;
+
+/// Marks a route as a drop reason.
+pub(crate) const DROP: u8 = 0x80;
+/// A packet nobody decided.
+pub(crate) const UNDECIDED: u8 = 0xff;
+/// How far ahead of the packet being decided the next ones are asked into the cache.
+const AHEAD: usize = 8;
+
+/// A node's view of its vector: it reads and edits packets, and names their fate.
+pub struct Batch<'a, N: Node> {
+    arena: &'a Arena,
+    frames: &'a [FrameIndex],
+    routes: &'a mut [u8],
+    node: PhantomData<N>,
+}
+
+impl<'a, N: Node> Batch<'a, N> {
+    /// # Safety
+    /// `arena` minted `frames`, the caller holds them, and nobody else sees them while the batch lives.
+    pub(crate) unsafe fn new(arena: &'a Arena, frames: &'a [FrameIndex], routes: &'a mut [u8]) -> Self {
+        debug_assert_eq!(frames.len(), routes.len());
+        Self {
+            arena,
+            frames,
+            routes,
+            node: PhantomData,
+        }
+    }
+
+    /// Packets in the batch; at least one.
+    #[allow(clippy::len_without_is_empty)]
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The packet at `index`.
+    #[inline(always)]
+    pub fn packet(&mut self, index: usize) -> Packet<'_> {
+        // SAFETY: `new` was promised exclusive frames of this arena, and `&mut self` lends one at a time.
+        unsafe { self.arena.packet(&self.frames[index]) }
+    }
+
+    /// Names the fate of the packet at `index`: onwards by an edge, or dropped for a reason.
+    #[inline(always)]
+    pub fn decide(&mut self, index: usize, fate: Result<N::Next, N::Drop>) {
+        self.routes[index] = match fate {
+            Ok(next) => next.index(),
+            Err(reason) => DROP | reason.index(),
+        };
+    }
+
+    /// Decides every packet in order.
+    #[inline(always)]
+    pub fn each(&mut self, mut decide: impl FnMut(Packet<'_>) -> Result<N::Next, N::Drop>) {
+        for index in 0..self.frames.len() {
+            let fate = decide(self.packet(index));
+            self.decide(index, fate);
+        }
+    }
+
+    /// As [`Self::each`], for the first node that touches packets: asks for the ones to come meanwhile.
+    #[inline(always)]
+    pub fn each_cold(&mut self, mut decide: impl FnMut(Packet<'_>) -> Result<N::Next, N::Drop>) {
+        self.frames
+            .iter()
+            .take(AHEAD)
+            .for_each(|frame| self.arena.prefetch(frame));
+        for index in 0..self.frames.len() {
+            if let Some(frame) = self.frames.get(index + AHEAD) {
+                self.arena.prefetch(frame);
+            }
+            let fate = decide(self.packet(index));
+            self.decide(index, fate);
+        }
+    }
+}
+
+/// A sink's view of its vector: it takes frames out, or refuses them.
+pub struct Delivery<'a, S: Sink> {
+    arena: &'a Arena,
+    vector: &'a mut Vector,
+    refused: &'a mut Vector,
+    drops: &'a [Counter],
+    sink: PhantomData<S>,
+}
+
+impl<'a, S: Sink> Delivery<'a, S> {
+    /// # Safety
+    /// As [`Batch::new`], for the frames of `vector`.
+    pub(crate) unsafe fn new(
+        arena: &'a Arena,
+        vector: &'a mut Vector,
+        refused: &'a mut Vector,
+        drops: &'a [Counter],
+    ) -> Self {
+        Self {
+            arena,
+            vector,
+            refused,
+            drops,
+            sink: PhantomData,
+        }
+    }
+
+    /// Packets not yet taken.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.vector.len()
+    }
+
+    /// Whether all are taken.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.vector.is_empty()
+    }
+
+    /// The packet at `index` among those not yet taken.
+    #[inline(always)]
+    pub fn packet(&mut self, index: usize) -> Packet<'_> {
+        // SAFETY: `new` was promised exclusive frames of this arena, and `&mut self` lends one at a time.
+        unsafe { self.arena.packet(&self.vector.0[index]) }
+    }
+
+    /// All packets not yet taken, to be taken as a whole or in part.
+    #[inline]
+    pub fn vector(&mut self) -> &mut Vector {
+        self.vector
+    }
+
+    /// Looks at every packet in order, then moves its frame to where the look said; a frame that comes back with a
+    /// reason is dropped.
+    #[inline]
+    pub fn each<T>(
+        &mut self,
+        mut look: impl FnMut(&mut Packet<'_>) -> T,
+        mut take: impl FnMut(FrameIndex, T) -> Result<(), (FrameIndex, S::Drop)>,
+    ) {
+        for frame in self.vector.0.drain(..) {
+            // SAFETY: `new` was promised exclusive frames of this arena; the packet ends before the frame moves.
+            let found = look(&mut unsafe { self.arena.packet(&frame) });
+            if let Err((frame, reason)) = take(frame, found) {
+                self.drops[usize::from(reason.index())].add(1);
+                self.refused.0.push(frame);
+            }
+        }
+    }
+
+    /// Refuses a frame that was taken before.
+    pub fn refuse(&mut self, frame: FrameIndex, reason: S::Drop) {
+        self.drops[usize::from(reason.index())].add(1);
+        self.refused.0.push(frame);
+    }
+
+    /// Refuses every packet that is left.
+    pub fn refuse_rest(&mut self, reason: S::Drop) {
+        self.drops[usize::from(reason.index())].add(self.vector.len() as u64);
+        self.refused.0.append(&mut self.vector.0);
+    }
+}

@@ -1,0 +1,218 @@
+//! What one worker has for itself: free frames, the queues it owns, ways to the other workers, the waiting room.
+
+use crate::arena::FrameIndex;
+use crate::held::Held;
+use crate::meta::PortId;
+use crate::nodes::fragment::Pieces;
+use crate::pool::Frames;
+use crate::port::{Queue, QueueCounters};
+use crate::ring::Producer;
+use crate::vector::{BATCH_MAX, Vector};
+use crate::worker::Waker;
+use std::sync::Arc;
+
+/// One worker's belongings. Sources and sinks work with them; nodes never see them.
+pub struct Local {
+    /// Free frames.
+    pub frames: Frames,
+    /// Ports.
+    pub queues: Queues,
+    /// Packets that wait for a neighbour.
+    pub held: Held,
+    /// Pieces of packets that were cut.
+    pub pieces: Pieces,
+}
+
+/// How a worker sends through a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// No worker has a queue of it: it does not exist, or is down.
+    Nowhere,
+    /// By an own queue.
+    Here(usize),
+    /// By the queue of another worker.
+    Handoff(u16),
+}
+
+struct Attached {
+    port: PortId,
+    queue: Box<dyn Queue>,
+    counters: Arc<QueueCounters>,
+    outbox: Vec<FrameIndex>,
+}
+
+/// The way to another worker.
+struct Neighbour {
+    producer: Producer,
+    waker: Arc<Waker>,
+    outbox: Vec<FrameIndex>,
+}
+
+/// The queues a worker owns, and how it reaches the ports of others.
+#[derive(Default)]
+pub struct Queues {
+    attached: Vec<Attached>,
+    ways: Vec<Way>,
+    neighbours: Vec<Option<Neighbour>>,
+    turn: usize,
+}
+
+impl Queues {
+    /// Adds a ring to another worker.
+    pub(crate) fn connect(&mut self, worker: u16, producer: Producer, waker: Arc<Waker>) {
+        let at = usize::from(worker);
+        if self.neighbours.len() <= at {
+            self.neighbours.resize_with(at + 1, || None);
+        }
+        self.neighbours[at] = Some(Neighbour {
+            producer,
+            waker,
+            outbox: Vec::with_capacity(BATCH_MAX),
+        });
+    }
+
+    /// Takes over a queue; packets to its port leave by it from now on.
+    pub(crate) fn attach(&mut self, port: PortId, queue: Box<dyn Queue>, counters: Arc<QueueCounters>) {
+        self.attached.push(Attached {
+            port,
+            queue,
+            counters,
+            outbox: Vec::with_capacity(BATCH_MAX),
+        });
+        self.set_way(port, Way::Here(self.attached.len() - 1));
+    }
+
+    /// Lets go of every queue of a port.
+    pub(crate) fn detach(&mut self, port: PortId) -> Vec<Box<dyn Queue>> {
+        let (gone, kept): (Vec<_>, Vec<_>) = self.attached.drain(..).partition(|attached| attached.port == port);
+        self.attached = kept;
+        self.set_way(port, Way::Nowhere);
+        for (slot, attached) in self.attached.iter().enumerate() {
+            self.ways[attached.port.index()] = Way::Here(slot);
+        }
+        gone.into_iter().map(|attached| attached.queue).collect()
+    }
+
+    /// Says how to reach a port that this worker has no queue of.
+    pub(crate) fn set_way(&mut self, port: PortId, way: Way) {
+        if self.ways.len() <= port.index() {
+            self.ways.resize(port.index() + 1, Way::Nowhere);
+        }
+        self.ways[port.index()] = way;
+    }
+
+    /// Whether a queue of the port is here.
+    pub(crate) fn owns(&self, port: PortId) -> bool {
+        self.attached.iter().any(|attached| attached.port == port)
+    }
+
+    /// How packets to the port leave.
+    #[inline]
+    pub fn way(&self, port: PortId) -> Way {
+        self.ways.get(port.index()).copied().unwrap_or(Way::Nowhere)
+    }
+
+    /// Receives from all queues in turn, at most `room` packets, and notes the port in each meta.
+    pub(crate) fn receive(&mut self, frames: &mut Frames, room: usize, into: &mut Vector) {
+        let count = self.attached.len();
+        let mut left = room;
+        for step in 0..count {
+            let attached = &mut self.attached[(self.turn + step) % count];
+            let before = into.len();
+            attached.queue.receive(frames, left, into);
+            let received = &mut into.frames_mut()[before..];
+            if received.is_empty() {
+                continue;
+            }
+            let mut bytes = 0;
+            for frame in received.iter_mut() {
+                let packet = frames.packet(frame);
+                packet.meta.port = attached.port;
+                packet.meta.flags = Default::default();
+                bytes += u64::from(packet.meta.data_length);
+            }
+            attached.counters.rx_packets.add(received.len() as u64);
+            attached.counters.rx_bytes.add(bytes);
+            left -= received.len();
+        }
+        // Another one comes first next time, so that a full queue does not starve the others.
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// Puts a frame where [`Self::send`] finds it, or gives it back: there is no way to the port.
+    #[inline]
+    pub(crate) fn stage(&mut self, port: PortId, frame: FrameIndex) -> Result<(), FrameIndex> {
+        match self.way(port) {
+            Way::Here(slot) => self.attached[slot].outbox.push(frame),
+            Way::Handoff(worker) => match self.neighbours.get_mut(usize::from(worker)) {
+                Some(Some(neighbour)) => neighbour.outbox.push(frame),
+                _ => return Err(frame),
+            },
+            Way::Nowhere => return Err(frame),
+        }
+        Ok(())
+    }
+
+    /// Sends what was staged; what does not fit goes to `refuse`.
+    pub(crate) fn send(&mut self, frames: &mut Frames, mut refuse: impl FnMut(FrameIndex, Refused)) {
+        for attached in self.attached.iter_mut().filter(|attached| !attached.outbox.is_empty()) {
+            let offered = attached.outbox.len() as u64;
+            let lengths = |outbox: &mut [FrameIndex], frames: &mut Frames| -> u64 {
+                outbox
+                    .iter_mut()
+                    .map(|frame| u64::from(frames.packet(frame).meta.data_length))
+                    .sum()
+            };
+            let offered_bytes = lengths(&mut attached.outbox, frames);
+            attached.queue.transmit(frames, &mut attached.outbox);
+            let left_bytes = lengths(&mut attached.outbox, frames);
+            let left = attached.outbox.len() as u64;
+            attached.counters.tx_packets.add(offered - left);
+            attached.counters.tx_bytes.add(offered_bytes - left_bytes);
+            attached.counters.tx_full.add(left);
+            attached
+                .outbox
+                .drain(..)
+                .for_each(|frame| refuse(frame, Refused::TransmitFull));
+        }
+        for neighbour in self
+            .neighbours
+            .iter_mut()
+            .flatten()
+            .filter(|neighbour| !neighbour.outbox.is_empty())
+        {
+            neighbour.producer.send(&mut neighbour.outbox);
+            neighbour.waker.wake();
+            neighbour
+                .outbox
+                .drain(..)
+                .for_each(|frame| refuse(frame, Refused::HandoffFull));
+        }
+    }
+
+    /// Ends a turn.
+    pub(crate) fn flush(&mut self, frames: &mut Frames) {
+        self.attached
+            .iter_mut()
+            .for_each(|attached| attached.queue.flush(frames));
+    }
+
+    /// Brings the sockets' own counters up to date.
+    pub(crate) fn sample(&self) {
+        self.attached
+            .iter()
+            .for_each(|attached| attached.queue.sample(&attached.counters));
+    }
+
+    /// The queues, to sleep on.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &dyn Queue> {
+        self.attached.iter().map(|attached| &*attached.queue)
+    }
+}
+
+/// Why a staged frame was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TransmitFull,
+    HandoffFull,
+}

@@ -1,0 +1,74 @@
+//! Large blocks of zeroed memory, on huge pages where they can be had.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::{self, NonNull};
+
+/// Bytes of a huge page on the machines this runs on.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+/// An anonymous mapping, zeroed, aligned to [`HUGE_PAGE`], and given back when dropped.
+pub struct Mapping {
+    map: NonNull<u8>,
+    map_length: usize,
+    base: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping is only an address range; whoever reads or writes through it answers for that.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves `length` bytes, which the kernel backs as they are touched, with huge pages if it has them.
+    ///
+    /// # Errors
+    /// The kernel's, when the address space cannot be had.
+    pub fn new(length: usize) -> io::Result<Self> {
+        let map_length = length.max(1).next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping touches no memory of ours.
+        let map = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                map_length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
+        if map == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let map = NonNull::new(map.cast::<u8>()).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the padding is less than the HUGE_PAGE bytes mapped beyond `length`.
+        let base = unsafe { map.add(map.addr().get().wrapping_neg() & (HUGE_PAGE - 1)) };
+        // SAFETY: the range lies within the mapping; the call is advice and may fail without harm.
+        unsafe { libc::madvise(base.as_ptr().cast(), length, libc::MADV_HUGEPAGE) };
+        Ok(Self {
+            map,
+            map_length,
+            base,
+            length,
+        })
+    }
+
+    /// The first byte.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Usable bytes from [`Self::base`].
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and its users borrow it, so none is left.
+        unsafe { libc::munmap(self.map.as_ptr().cast(), self.map_length) };
+    }
+}

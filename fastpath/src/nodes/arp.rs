@@ -1,0 +1,94 @@
+//! Address resolution for IPv4 (RFC 826): answers for our addresses, and tells control who is where.
+
+use crate::batch::Batch;
+use crate::events::{Event, Events};
+use crate::interfaces::{Interface, Interfaces, shares_prefix};
+use crate::labels;
+use crate::node::{Node, Turn};
+use crate::packet::Packet;
+use crate::publish::Reader;
+use crate::wire::{arp, ethernet};
+use std::net::{IpAddr, Ipv4Addr};
+use zerocopy::{FromBytes, IntoBytes};
+
+labels! {
+    /// Where packets go.
+    pub enum Next {
+        Answer = "answer",
+        Learnt = "learnt",
+    }
+    /// Why packets are dropped.
+    pub enum Drop {
+        Malformed = "arp-malformed": "Too short, or not about IPv4 over Ethernet.",
+        NotForUs = "arp-not-for-us": "It asks for, or is told to, somebody else.",
+        Conflict = "arp-conflict": "Its sender claims an address of ours.",
+    }
+}
+
+/// The node.
+pub struct Arp {
+    interfaces: Reader<Interfaces>,
+    events: Events,
+}
+
+impl Arp {
+    /// Answers for the addresses of `interfaces`; what it learns goes to `events`.
+    pub fn new(interfaces: Reader<Interfaces>, events: Events) -> Self {
+        Self { interfaces, events }
+    }
+}
+
+impl Node for Arp {
+    const NAME: &'static str = "arp";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+        let (interfaces, events) = (self.interfaces.refresh(), &self.events);
+        batch.each(|mut packet| {
+            let interface = interfaces.get(packet.meta.port).ok_or(Drop::NotForUs)?;
+            handle(interface, events, &mut packet)
+        });
+    }
+}
+
+fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+    let port = packet.meta.port;
+    let data = packet.data();
+    let (_, rest) = data.split_at_mut_checked(ethernet::HEADER).ok_or(Drop::Malformed)?;
+    let (message, _) = arp::Packet::read_from_prefix(rest).map_err(|_| Drop::Malformed)?;
+    if !message.is_ipv4_over_ethernet() || message.sender_mac[0] & 1 != 0 {
+        return Err(Drop::Malformed);
+    }
+    let (sender, target) = (Ipv4Addr::from(message.sender), Ipv4Addr::from(message.target));
+    if !interface.v4().any(|own| own.0 == target) {
+        return Err(Drop::NotForUs);
+    }
+    if interface.has(sender.into()) {
+        return Err(Drop::Conflict);
+    }
+    let answer = message.operation.get() == arp::REPLY;
+    // An asker is believed if it could be our neighbour; an answer counts if we asked, which control knows. A sender
+    // without address only checks whether ours is free (RFC 5227 section 2.1.1).
+    let near = interface.v4().any(|own| shares_prefix(own.0.into(), sender.into(), own.1));
+    if answer || (near && !sender.is_unspecified()) {
+        events.tell(Event::Neighbour { port, address: IpAddr::V4(sender), mac: message.sender_mac, answer });
+    }
+    if message.operation.get() != arp::REQUEST {
+        return Ok(Next::Learnt);
+    }
+    let reply = arp::Packet::new(
+        arp::REPLY,
+        (interface.mac, message.target),
+        (message.sender_mac, message.sender),
+    );
+    let header = ethernet::Header {
+        target: message.sender_mac,
+        source: interface.mac,
+        ether_type: ethernet::ARP.into(),
+    };
+    data[..ethernet::HEADER].copy_from_slice(header.as_bytes());
+    data[ethernet::HEADER..][..size_of::<arp::Packet>()].copy_from_slice(reply.as_bytes());
+    packet.meta.egress = port;
+    Ok(Next::Answer)
+}

@@ -1,0 +1,14 @@
+//! The nodes of plain IP forwarding: one idea, one file.
+
+pub mod adjacency;
+pub mod arp;
+pub mod fragment;
+pub mod icmp_error;
+pub mod inbound;
+pub mod local;
+pub mod ndp;
+pub mod parse;
+pub mod port_in;
+pub mod port_out;
+pub mod route;
+pub mod undeliverable;

@@ -1,0 +1,181 @@
+//! Neighbour discovery for IPv6 (RFC 4861): answers for our addresses, and tells control who is where.
+//!
+//! Router advertisements and redirects are ignored: a router does not take its routes from the link
+//! (RFC 4861 section 6.2.7).
+
+use crate::batch::Batch;
+use crate::events::{Event, Events};
+use crate::interfaces::{Interface, Interfaces, shares_prefix};
+use crate::labels;
+use crate::meta::PortId;
+use crate::node::{Node, Turn};
+use crate::packet::Packet;
+use crate::publish::Reader;
+use crate::wire::{ethernet, icmp, ipv6, ndp, protocol};
+use std::net::{IpAddr, Ipv6Addr};
+use zerocopy::IntoBytes;
+
+labels! {
+    /// Where packets go.
+    pub enum Next {
+        Answer = "answer",
+        Learnt = "learnt",
+    }
+    /// Why packets are dropped.
+    pub enum Drop {
+        Malformed = "ndp-malformed": "Too short, with a wrong checksum or code, or with bad options (RFC 4861 section 7.1).",
+        NotForUs = "ndp-not-for-us": "It asks for somebody else.",
+        Foreign = "ndp-foreign": "Its sender's address is in no subnet of the port, or is our own.",
+        Ignored = "ndp-ignored": "Router discovery and redirects mean nothing to a router.",
+    }
+}
+
+/// All nodes of the link (RFC 4291 section 2.7.1).
+const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// Bytes of our answer.
+const ANSWER: usize = ethernet::HEADER + ipv6::HEADER + ndp::MESSAGE;
+
+/// The node.
+pub struct Ndp {
+    interfaces: Reader<Interfaces>,
+    events: Events,
+}
+
+impl Ndp {
+    /// Answers for the addresses of `interfaces`; what it learns goes to `events`.
+    pub fn new(interfaces: Reader<Interfaces>, events: Events) -> Self {
+        Self { interfaces, events }
+    }
+}
+
+impl Node for Ndp {
+    const NAME: &'static str = "ndp";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+        let (interfaces, events) = (self.interfaces.refresh(), &self.events);
+        batch.each(|mut packet| {
+            let interface = interfaces.get(packet.meta.port).ok_or(Drop::NotForUs)?;
+            handle(interface, events, &mut packet)
+        });
+    }
+}
+
+fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+    let port = packet.meta.port;
+    let (source, target) = (packet.meta.source.address, packet.meta.target.address);
+    let offset = usize::from(packet.meta.transport_offset);
+    let message = packet.network().get(offset..).ok_or(Drop::Malformed)?;
+    let fixed = message.first_chunk::<{ ndp::MESSAGE_FIXED }>().ok_or(Drop::Malformed)?;
+    let asks = match fixed[0] {
+        icmp::v6::NEIGHBOUR_SOLICITATION => true,
+        icmp::v6::NEIGHBOUR_ADVERTISEMENT => false,
+        _ => return Err(Drop::Ignored),
+    };
+    if fixed[1] != 0 || ndp::checksum(source, target, message) != [0, 0] {
+        return Err(Drop::Malformed);
+    }
+    let Ok(about) = <[u8; 16]>::try_from(&fixed[8..24]) else {
+        return Err(Drop::Malformed);
+    };
+    let flags = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
+    let options = &message[ndp::MESSAGE_FIXED..];
+    let link = ndp::link_address(options, if asks { ndp::SOURCE_LINK } else { ndp::TARGET_LINK });
+    if !asks {
+        let mac = link.ok_or(Drop::Malformed)?;
+        learn(interface, events, port, about.into(), mac, flags & ndp::SOLICITED != 0)?;
+        return Ok(Next::Learnt);
+    }
+    if !interface.has(IpAddr::V6(about.into())) {
+        return Err(Drop::NotForUs);
+    }
+    let unspecified = source == [0; 16];
+    if !unspecified && let Some(mac) = link {
+        learn(interface, events, port, source.into(), mac, false)?;
+    }
+    let asker = link.unwrap_or(packet_source(packet));
+    answer(interface, packet, about, (!unspecified).then_some((source, asker)))
+}
+
+fn packet_source(packet: &mut Packet<'_>) -> [u8; 6] {
+    packet
+        .data()
+        .get(6..12)
+        .and_then(|mac| mac.try_into().ok())
+        .unwrap_or_default()
+}
+
+fn learn(
+    interface: &Interface,
+    events: &Events,
+    port: PortId,
+    address: Ipv6Addr,
+    mac: [u8; 6],
+    answer: bool,
+) -> Result<(), Drop> {
+    let near = interface
+        .v6()
+        .any(|own| shares_prefix(own.0.into(), address.into(), own.1));
+    if !(near || address.is_unicast_link_local()) || interface.has(address.into()) || mac[0] & 1 != 0 {
+        return Err(Drop::Foreign);
+    }
+    events.tell(Event::Neighbour {
+        port,
+        address: address.into(),
+        mac,
+        answer,
+    });
+    Ok(())
+}
+
+/// Turns the question into an answer: to who asked, or to all if the asker has no address yet (RFC 4861 section 7.2.4).
+fn answer(
+    interface: &Interface,
+    packet: &mut Packet<'_>,
+    about: [u8; 16],
+    asker: Option<([u8; 16], [u8; 6])>,
+) -> Result<Next, Drop> {
+    let (to, to_mac) = asker.unwrap_or((ALL_NODES, ethernet::multicast(ALL_NODES)));
+    let flags = ndp::ROUTER_SOLICITED_OVERRIDE & if asker.is_some() { u32::MAX } else { !ndp::SOLICITED };
+    let kind = icmp::v6::NEIGHBOUR_ADVERTISEMENT;
+    let message = ndp::Message::new(kind, flags, about, interface.mac, (about, to));
+    let ip = ipv6::Header::new(about, to, protocol::ICMPV6, ndp::HOP_LIMIT, ndp::MESSAGE as u16);
+    let link = ethernet::Header {
+        target: to_mac,
+        source: interface.mac,
+        ether_type: ethernet::IPV6.into(),
+    };
+    let mut bytes = [0; ANSWER];
+    bytes[..ethernet::HEADER].copy_from_slice(link.as_bytes());
+    bytes[ethernet::HEADER..][..ipv6::HEADER].copy_from_slice(ip.as_bytes());
+    bytes[ethernet::HEADER + ipv6::HEADER..].copy_from_slice(message.as_bytes());
+    packet
+        .fill(packet.meta.data_offset, &bytes)
+        .map_err(|_| Drop::Malformed)?;
+    packet.meta.egress = packet.meta.port;
+    Ok(Next::Answer)
+}
+
+/// Keeps the size of what is read above and of [`ndp::Message`] together.
+const _: () = assert!(ndp::MESSAGE == ndp::MESSAGE_FIXED + 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromBytes;
+
+    #[test]
+    fn our_own_messages_are_valid() {
+        let solicited = ndp::solicited_node([0xfd; 16]);
+        let packet = ndp::solicitation([0xfe; 16], [2; 6], [0xfd; 16], solicited);
+        let (header, message) = ipv6::Header::read_from_prefix(&packet).unwrap();
+        assert_eq!(ndp::checksum(header.source, header.target, message), [0, 0]);
+        assert_eq!(
+            ndp::link_address(&message[ndp::MESSAGE_FIXED..], ndp::SOURCE_LINK),
+            Some([2; 6])
+        );
+        assert_eq!(ndp::link_address(&[1, 0, 0, 0, 0, 0, 0, 0], ndp::SOURCE_LINK), None);
+        assert_eq!(ndp::link_address(&[1, 2, 0, 0, 0, 0, 0, 0], ndp::SOURCE_LINK), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! Packets leave: by an own queue, or by the worker that owns one. And the end of packets that were only read.
+
+use crate::batch::Delivery;
+use crate::labels;
+use crate::local::{Local, Refused};
+use crate::node::{Never, Sink, Turn};
+use crate::trace::Seen;
+
+labels! {
+    /// Why packets are refused.
+    pub enum Drop {
+        Down = "port-down": "The port it would leave by is down or gone.",
+        Full = "transmit-full": "The transmit ring of its port is full: the link is slower than what is sent to it.",
+        HandoffFull = "handoff-full": "The ring to the worker that owns its port is full.",
+    }
+}
+
+/// The sink.
+#[derive(Default)]
+pub struct PortOut;
+
+impl Sink for PortOut {
+    const NAME: &'static str = "port-out";
+    type Drop = Drop;
+
+    fn accept(&mut self, _: &Turn, local: &mut Local, delivery: &mut Delivery<'_, Self>) {
+        let queues = &mut local.queues;
+        delivery.each(
+            |packet| packet.meta.egress,
+            |frame, port| queues.stage(port, frame).map_err(|frame| (frame, Drop::Down)),
+        );
+        queues.send(&mut local.frames, |frame, refused| {
+            let reason = match refused {
+                Refused::TransmitFull => Drop::Full,
+                Refused::HandoffFull => Drop::HandoffFull,
+            };
+            delivery.refuse(frame, reason);
+        });
+    }
+
+    fn describe(seen: &Seen) -> String {
+        format!("port {}, {} bytes", seen.meta.egress.0, seen.length)
+    }
+}
+
+/// Takes packets that have told what they had to tell.
+#[derive(Default)]
+pub struct Consumed;
+
+impl Sink for Consumed {
+    const NAME: &'static str = "consumed";
+    type Drop = Never;
+
+    fn accept(&mut self, _: &Turn, local: &mut Local, delivery: &mut Delivery<'_, Self>) {
+        delivery.vector().drain().for_each(|frame| local.frames.give(frame));
+    }
+}

@@ -1,0 +1,159 @@
+//! Longest-prefix match: from a destination to an adjacency.
+
+use crate::batch::Batch;
+use crate::fib::NO_ROUTE;
+use crate::forwarding::{Forwarding, NO_ADJACENCY, Path, Vrfs};
+use crate::labels;
+use crate::meta::{Flags, Meta};
+use crate::node::{Node, Turn};
+use crate::nodes::icmp_error::Complaint;
+use crate::publish::Reader;
+use crate::trace::Seen;
+use crate::vector::BATCH_MAX;
+use std::sync::Arc;
+
+labels! {
+    /// Where packets go.
+    pub enum Next {
+        Forward = "forward",
+        Local = "for-us",
+        Hold = "unknown-neighbour",
+        Unreachable = "no-route": "There is no route to the destination; its sender is told.",
+    }
+    /// Why packets are dropped.
+    pub enum Drop {
+        Blackhole = "drop-route": "The route to the destination says drop.",
+        Broadcast = "directed-broadcast": "Sent to all hosts of a subnet, which is not forwarded (RFC 2644).",
+        LinkLocal = "link-local": "A link-local address does not leave its link (RFC 4291 section 2.5.6).",
+        OwnUnreachable = "own-no-route": "An answer of ours to an address that there is no route to.",
+    }
+}
+
+/// The node.
+pub struct Route {
+    forwarding: Arc<Forwarding>,
+    vrfs: Reader<Vrfs>,
+    keys_v4: Box<[u32; BATCH_MAX]>,
+    keys_v6: Box<[u128; BATCH_MAX]>,
+    ids: Box<[u32; BATCH_MAX]>,
+}
+
+impl Route {
+    /// Looks up in `vrfs`, whose paths are in `forwarding`.
+    pub fn new(forwarding: Arc<Forwarding>, vrfs: Reader<Vrfs>) -> Self {
+        let (keys_v4, keys_v6) = (Box::new([0; BATCH_MAX]), Box::new([0; BATCH_MAX]));
+        Self {
+            forwarding,
+            vrfs,
+            keys_v4,
+            keys_v6,
+            ids: Box::new([NO_ROUTE; BATCH_MAX]),
+        }
+    }
+}
+
+impl Node for Route {
+    const NAME: &'static str = "route";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+        let length = batch.len();
+        let first = batch.packet(0).meta;
+        let (vrf, family) = (first.vrf, first.flags.has(Flags::IPV4));
+        let mut uniform = true;
+        for index in 0..length {
+            let meta = batch.packet(index).meta;
+            self.keys_v4[index] = meta.target.v4_bits();
+            uniform &= meta.vrf == vrf && meta.flags.has(Flags::IPV4) == family;
+        }
+        let vrfs = self.vrfs.refresh();
+        match vrfs.get(usize::from(vrf.0)) {
+            Some(table) if uniform && family => {
+                table.v4.lookup_batch(&self.keys_v4[..length], &mut self.ids[..length]);
+            }
+            Some(table) if uniform => {
+                for index in 0..length {
+                    self.keys_v6[index] = batch.packet(index).meta.target.v6_bits();
+                }
+                table.v6.lookup_batch(&self.keys_v6[..length], &mut self.ids[..length]);
+            }
+            _ => {
+                for index in 0..length {
+                    self.ids[index] = lookup(vrfs, batch.packet(index).meta);
+                }
+            }
+        }
+        for index in 0..length {
+            let path = self.forwarding.path(self.ids[index]);
+            let fate = follow(&self.forwarding, path, batch.packet(index).meta);
+            batch.decide(index, fate);
+        }
+    }
+
+    fn describe(seen: &Seen) -> String {
+        match seen.meta.adjacency {
+            NO_ADJACENCY => format!("{} in table {}", seen.meta.target.ip(), seen.meta.vrf.0),
+            index => format!(
+                "{} in table {} to adjacency {index}",
+                seen.meta.target.ip(),
+                seen.meta.vrf.0
+            ),
+        }
+    }
+}
+
+/// One packet of a mixed vector.
+fn lookup(vrfs: &Vrfs, meta: &Meta) -> u32 {
+    match vrfs.get(usize::from(meta.vrf.0)) {
+        Some(table) if meta.flags.has(Flags::IPV4) => table.v4.lookup(meta.target.v4_bits()),
+        Some(table) => table.v6.lookup(meta.target.v6_bits()),
+        None => NO_ROUTE,
+    }
+}
+
+#[inline(always)]
+fn follow(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
+    if let Path::Adjacency(index) = path {
+        meta.adjacency = index;
+        return if is_link_local(meta) {
+            Err(Drop::LinkLocal)
+        } else {
+            Ok(Next::Forward)
+        };
+    }
+    follow_rarely(forwarding, path, meta)
+}
+
+#[inline(never)]
+fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
+    meta.adjacency = NO_ADJACENCY;
+    if !matches!(path, Path::Local) && is_link_local(meta) {
+        return Err(Drop::LinkLocal);
+    }
+    match path {
+        Path::Group { first, count } => {
+            meta.adjacency = forwarding.choose(first, count, meta.hash);
+            Ok(Next::Forward)
+        }
+        Path::Local => Ok(Next::Local),
+        Path::Glean(port) => {
+            meta.egress = port;
+            Ok(Next::Hold)
+        }
+        Path::Drop => Err(Drop::Blackhole),
+        Path::Broadcast => Err(Drop::Broadcast),
+        Path::Adjacency(_) | Path::None if meta.flags.has(Flags::OWN) => Err(Drop::OwnUnreachable),
+        Path::Adjacency(_) | Path::None => {
+            meta.complaint = Complaint::NoRoute as u8;
+            Ok(Next::Unreachable)
+        }
+    }
+}
+
+/// Whether a packet has a link-local IPv6 address, fe80::/10, at either end. IPv4's 169.254/16 is left to routes.
+#[inline(always)]
+fn is_link_local(meta: &Meta) -> bool {
+    let link_local = |address: &[u8; 16]| address[0] == 0xfe && address[1] & 0xc0 == 0x80;
+    link_local(&meta.source.address) || link_local(&meta.target.address)
+}

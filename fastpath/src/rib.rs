@@ -1,0 +1,448 @@
+//! Control's side of forwarding: which routes there are, by whom, and over which paths and adjacencies.
+//!
+//! A change costs what it changes: a route is one insertion into the lookup table, a neighbour one word. What is
+//! referred to is published before what refers to it; what is given up is used again only when every worker has
+//! finished the turn it was in.
+
+use crate::events::Mac;
+use crate::fib::{Pool, Table};
+use crate::forwarding::{ADJACENCIES, Forwarding, GROUP_SLOTS, LinkState, PATHS, Path, Vrf, Vrfs};
+use crate::meta::{PortId, VrfId};
+use crate::publish::{Publisher, Reader};
+use crate::qsbr::Qsbr;
+use ipnet::IpNet;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who says so. Where several know a way to one prefix, the first of this list counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A port's address or subnet.
+    Connected = 0,
+    /// A resource.
+    Static = 1,
+    /// A neighbour on a connected subnet.
+    Neighbour = 2,
+}
+
+const ORIGINS: [Origin; 3] = [Origin::Connected, Origin::Static, Origin::Neighbour];
+
+/// One way among several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// Port it leaves by.
+    pub port: PortId,
+    /// Neighbour it goes to.
+    pub address: IpAddr,
+    /// Its share of the flows, beside the others'.
+    pub weight: u16,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// To neighbours; at least one.
+    Hops(Vec<Hop>),
+    /// To us.
+    Local,
+    /// To whoever has the address behind the port.
+    OnLink(PortId),
+    /// Nowhere.
+    Drop,
+    /// To all hosts of a subnet, or to the subnet itself: not forwarded.
+    Broadcast,
+}
+
+/// A table is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The lookup table.
+    #[error("the route table is full")]
+    Routes,
+    /// The paths.
+    #[error("there are {PATHS} different next hops already")]
+    Paths,
+    /// The slots of ECMP groups.
+    #[error("the ECMP groups use all of their {GROUP_SLOTS} slots already")]
+    Slots,
+    /// The adjacencies.
+    #[error("there are {ADJACENCIES} neighbours already")]
+    Adjacencies,
+}
+
+struct PathEntry {
+    id: u32,
+    routes: usize,
+    slots: Option<(u32, u32)>,
+}
+
+struct AdjacencyEntry {
+    index: u32,
+    paths: usize,
+}
+
+enum Freed {
+    Path(u32),
+    Slots(u32, u32),
+    Adjacency(u32),
+}
+
+/// Indices of one table: those never used, and those free again.
+struct Indices {
+    next: u32,
+    limit: u32,
+    free: Vec<u32>,
+}
+
+impl Indices {
+    fn new(limit: usize) -> Self {
+        Self {
+            next: 0,
+            limit: limit as u32,
+            free: vec![],
+        }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let index = (self.next < self.limit).then_some(self.next)?;
+            self.next += 1;
+            Some(index)
+        })
+    }
+}
+
+struct Tables {
+    v4: Table<u32>,
+    v6: Table<u128>,
+}
+
+/// All routes.
+pub struct Rib {
+    forwarding: Arc<Forwarding>,
+    qsbr: Arc<Qsbr>,
+    pool: Pool,
+    tables: Vec<Tables>,
+    vrfs: Publisher<Vrfs>,
+    routes: HashMap<(VrfId, IpNet), [Option<u32>; 3]>,
+    paths: HashMap<Target, PathEntry>,
+    keys: HashMap<u32, Target>,
+    adjacencies: HashMap<(PortId, IpAddr), AdjacencyEntry>,
+    links: HashMap<(PortId, IpAddr), (LinkState, Mac)>,
+    ports: HashMap<PortId, (Mac, u16)>,
+    free_paths: Indices,
+    free_adjacencies: Indices,
+    next_slot: u32,
+    free_slots: HashMap<u32, Vec<u32>>,
+    freed: VecDeque<(u64, Freed)>,
+}
+
+/// Most slots of one ECMP group: weights are rounded beyond.
+const SLOTS_MAX: u32 = 4096;
+
+impl Rib {
+    /// Without routes; `pool` holds the lookup tables of all VRFs.
+    pub fn new(forwarding: Arc<Forwarding>, qsbr: Arc<Qsbr>, pool: Pool) -> Self {
+        let mut rib = Self {
+            forwarding,
+            qsbr,
+            pool,
+            tables: vec![],
+            vrfs: Publisher::new(vec![]),
+            routes: HashMap::new(),
+            paths: HashMap::new(),
+            keys: HashMap::new(),
+            adjacencies: HashMap::new(),
+            links: HashMap::new(),
+            ports: HashMap::new(),
+            free_paths: Indices::new(PATHS),
+            free_adjacencies: Indices::new(ADJACENCIES),
+            next_slot: 0,
+            free_slots: HashMap::new(),
+            freed: VecDeque::new(),
+        };
+        rib.ensure_vrf(VrfId(0));
+        rib
+    }
+
+    /// A worker's view of the tables.
+    pub fn reader(&self) -> Reader<Vrfs> {
+        self.vrfs.reader()
+    }
+
+    /// Bytes of the lookup tables, used and reserved.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.pool.used_bytes(), self.pool.reserved_bytes())
+    }
+
+    /// Routes there are, in all tables.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// Makes sure that a table exists.
+    pub fn ensure_vrf(&mut self, vrf: VrfId) {
+        if self.tables.len() > usize::from(vrf.0) {
+            return;
+        }
+        while self.tables.len() <= usize::from(vrf.0) {
+            self.tables.push(Tables {
+                v4: Table::new(&self.pool),
+                v6: Table::new(&self.pool),
+            });
+        }
+        let views = self.tables.iter().map(|table| Vrf {
+            v4: table.v4.view(),
+            v6: table.v6.view(),
+        });
+        self.vrfs.publish(views.collect());
+    }
+
+    /// Says what a port's link address and MTU are, now and for what leads there already.
+    pub fn set_port(&mut self, port: PortId, mac: Mac, mtu: u16) {
+        self.ports.insert(port, (mac, mtu));
+        for (_, entry) in self.adjacencies.iter().filter(|(key, _)| key.0 == port) {
+            self.forwarding.set_source(entry.index, mac, mtu);
+        }
+    }
+
+    /// Says what is known of a neighbour's link, now and for adjacencies to come.
+    pub fn set_link(&mut self, port: PortId, address: IpAddr, state: LinkState, mac: Mac) {
+        self.links.insert((port, address), (state, mac));
+        if let Some(entry) = self.adjacencies.get(&(port, address)) {
+            self.forwarding.set_link(entry.index, state, mac);
+        }
+        self.forwarding.announce();
+    }
+
+    /// Nothing is known of a neighbour any more.
+    pub fn clear_link(&mut self, port: PortId, address: IpAddr) {
+        self.links.remove(&(port, address));
+        if let Some(entry) = self.adjacencies.get(&(port, address)) {
+            self.forwarding.set_link(entry.index, LinkState::Incomplete, [0; 6]);
+        }
+        self.forwarding.announce();
+    }
+
+    /// Adds a route, or replaces the one of the same origin.
+    ///
+    /// # Errors
+    /// A table is full; all is as it was.
+    pub fn set(&mut self, vrf: VrfId, net: IpNet, origin: Origin, target: &Target) -> Result<(), Full> {
+        self.reclaim();
+        self.ensure_vrf(vrf);
+        let path = self.take_path(target)?;
+        let before = self.routes.get(&(vrf, net)).copied().unwrap_or_default();
+        let mut after = before;
+        after[origin as usize] = Some(path);
+        if let Err(full) = self.write(vrf, net, after) {
+            self.leave_path(path);
+            return Err(full);
+        }
+        self.routes.insert((vrf, net), after);
+        if let Some(old) = before[origin as usize] {
+            self.leave_path(old);
+        }
+        self.forwarding.announce();
+        Ok(())
+    }
+
+    /// Removes a route. Whether there was one.
+    ///
+    /// # Errors
+    /// The lookup table has no room for the change; all is as it was.
+    pub fn clear(&mut self, vrf: VrfId, net: IpNet, origin: Origin) -> Result<bool, Full> {
+        self.reclaim();
+        let Some(mut candidates) = self.routes.get(&(vrf, net)).copied() else {
+            return Ok(false);
+        };
+        let Some(old) = candidates[origin as usize].take() else {
+            return Ok(false);
+        };
+        self.write(vrf, net, candidates)?;
+        if candidates == [None; 3] {
+            self.routes.remove(&(vrf, net));
+        } else {
+            self.routes.insert((vrf, net), candidates);
+        }
+        self.leave_path(old);
+        self.forwarding.announce();
+        Ok(true)
+    }
+
+    /// All routes: table, prefix, origin, target. Those that count come first among the routes of one prefix.
+    pub fn iter(&self) -> impl Iterator<Item = (VrfId, IpNet, Origin, Target)> + '_ {
+        self.routes.iter().flat_map(|((vrf, net), candidates)| {
+            let known = ORIGINS
+                .into_iter()
+                .zip(candidates)
+                .filter_map(|(origin, id)| Some((origin, (*id)?)));
+            known.filter_map(|(origin, id)| Some((*vrf, *net, origin, self.keys.get(&id)?.clone())))
+        })
+    }
+
+    fn write(&mut self, vrf: VrfId, net: IpNet, candidates: [Option<u32>; 3]) -> Result<(), Full> {
+        let Some(table) = self.tables.get_mut(usize::from(vrf.0)) else {
+            return Ok(());
+        };
+        let best = candidates.iter().flatten().next();
+        let length = u32::from(net.prefix_len());
+        match (net.network(), best) {
+            (IpAddr::V4(key), Some(id)) => table.v4.insert(&mut self.pool, key.to_bits(), length, *id).map(|_| ()),
+            (IpAddr::V6(key), Some(id)) => table.v6.insert(&mut self.pool, key.to_bits(), length, *id).map(|_| ()),
+            (IpAddr::V4(key), None) => table.v4.remove(&mut self.pool, key.to_bits(), length).map(|_| ()),
+            (IpAddr::V6(key), None) => table.v6.remove(&mut self.pool, key.to_bits(), length).map(|_| ()),
+        }
+        .map_err(|_| Full::Routes)
+    }
+
+    /// The id of the path to `target`, made if need be; counts one more route on it.
+    fn take_path(&mut self, target: &Target) -> Result<u32, Full> {
+        if let Some(entry) = self.paths.get_mut(target) {
+            entry.routes += 1;
+            return Ok(entry.id);
+        }
+        let id = self.free_paths.take().ok_or(Full::Paths)?;
+        let made = match target {
+            Target::Hops(hops) => self.make_hops(hops),
+            Target::Local => Ok((Path::Local, None)),
+            Target::OnLink(port) => Ok((Path::Glean(*port), None)),
+            Target::Drop => Ok((Path::Drop, None)),
+            Target::Broadcast => Ok((Path::Broadcast, None)),
+        };
+        let (path, slots) = made.inspect_err(|_| self.free_paths.free.push(id))?;
+        self.forwarding.set_path(id, path);
+        self.keys.insert(id, target.clone());
+        self.paths.insert(target.clone(), PathEntry { id, routes: 1, slots });
+        Ok(id)
+    }
+
+    fn make_hops(&mut self, hops: &[Hop]) -> Result<(Path, Option<(u32, u32)>), Full> {
+        let mut indices = Vec::with_capacity(hops.len());
+        for hop in hops {
+            match self.take_adjacency(hop.port, hop.address) {
+                Ok(index) => indices.push(index),
+                Err(full) => {
+                    let taken = &hops[..indices.len()];
+                    taken.iter().for_each(|hop| self.leave_adjacency(hop.port, hop.address));
+                    return Err(full);
+                }
+            }
+        }
+        if let [single] = indices[..] {
+            return Ok((Path::Adjacency(single), None));
+        }
+        let shares = shares(hops);
+        let count: u32 = shares.iter().sum();
+        let Some(first) = self.take_slots(count) else {
+            hops.iter().for_each(|hop| self.leave_adjacency(hop.port, hop.address));
+            return Err(Full::Slots);
+        };
+        let owners = indices
+            .iter()
+            .zip(shares)
+            .flat_map(|(index, share)| (0..share).map(move |_| *index));
+        (first..)
+            .zip(owners)
+            .for_each(|(slot, index)| self.forwarding.set_slot(slot, index));
+        Ok((
+            Path::Group {
+                first,
+                count: count as u16,
+            },
+            Some((first, count)),
+        ))
+    }
+
+    fn take_slots(&mut self, count: u32) -> Option<u32> {
+        if let Some(first) = self.free_slots.get_mut(&count).and_then(Vec::pop) {
+            return Some(first);
+        }
+        let first = self.next_slot;
+        let fits = (first + count) as usize <= GROUP_SLOTS;
+        self.next_slot += if fits { count } else { 0 };
+        fits.then_some(first)
+    }
+
+    fn leave_path(&mut self, id: u32) {
+        let Some(key) = self.keys.get(&id).cloned() else { return };
+        let Some(entry) = self.paths.get_mut(&key) else { return };
+        entry.routes -= 1;
+        if entry.routes > 0 {
+            return;
+        }
+        let stamp = self.qsbr.stamp();
+        if let Some((first, count)) = entry.slots {
+            self.freed.push_back((stamp, Freed::Slots(first, count)));
+        }
+        self.freed.push_back((stamp, Freed::Path(id)));
+        self.paths.remove(&key);
+        self.keys.remove(&id);
+        if let Target::Hops(hops) = key {
+            hops.iter().for_each(|hop| self.leave_adjacency(hop.port, hop.address));
+        }
+    }
+
+    fn take_adjacency(&mut self, port: PortId, address: IpAddr) -> Result<u32, Full> {
+        if let Some(entry) = self.adjacencies.get_mut(&(port, address)) {
+            entry.paths += 1;
+            return Ok(entry.index);
+        }
+        let index = self.free_adjacencies.take().ok_or(Full::Adjacencies)?;
+        let (mac, mtu) = self.ports.get(&port).copied().unwrap_or(([0; 6], 0));
+        self.forwarding.create(index, port, address, mac, mtu);
+        if let Some((state, mac)) = self.links.get(&(port, address)) {
+            self.forwarding.set_link(index, *state, *mac);
+        }
+        self.adjacencies
+            .insert((port, address), AdjacencyEntry { index, paths: 1 });
+        Ok(index)
+    }
+
+    fn leave_adjacency(&mut self, port: PortId, address: IpAddr) {
+        let Some(entry) = self.adjacencies.get_mut(&(port, address)) else {
+            return;
+        };
+        entry.paths -= 1;
+        if entry.paths == 0 {
+            let index = entry.index;
+            self.adjacencies.remove(&(port, address));
+            self.freed.push_back((self.qsbr.stamp(), Freed::Adjacency(index)));
+        }
+    }
+
+    /// Makes indices free that no worker can still see.
+    fn reclaim(&mut self) {
+        let safe = self.qsbr.safe();
+        while self.freed.front().is_some_and(|freed| freed.0 <= safe) {
+            match self.freed.pop_front() {
+                Some((_, Freed::Path(id))) => self.free_paths.free.push(id),
+                Some((_, Freed::Adjacency(index))) => self.free_adjacencies.free.push(index),
+                Some((_, Freed::Slots(first, count))) => self.free_slots.entry(count).or_default().push(first),
+                None => return,
+            }
+        }
+    }
+}
+
+/// How many slots each hop gets: its weight, divided by what all weights have in common.
+fn shares(hops: &[Hop]) -> Vec<u32> {
+    fn common(one: u32, other: u32) -> u32 {
+        if other == 0 { one } else { common(other, one % other) }
+    }
+    let divisor = hops
+        .iter()
+        .fold(0, |divisor, hop| common(u32::from(hop.weight.max(1)), divisor));
+    let plain: Vec<u32> = hops.iter().map(|hop| u32::from(hop.weight.max(1)) / divisor).collect();
+    let total: u32 = plain.iter().sum();
+    if total <= SLOTS_MAX {
+        return plain;
+    }
+    plain.iter().map(|share| (share * SLOTS_MAX / total).max(1)).collect()
+}
