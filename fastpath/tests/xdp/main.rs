@@ -251,7 +251,7 @@ fn a_device_may_go_away_and_come_back() {
     assert_eq!(pool.len() + right.queue.held(), FRAMES as usize);
     assert!(matches!(Device::open(&umem, &Options::new("left")), Err(OpenError::NoDevice(name)) if name == "left"));
 
-    net.pair("left", "a", "10.0.0.1/24");
+    net.pair("left", "a", "10.0.0.1/24", 1);
     let mut left = open(&umem, &mut pool, &Options::new("left"));
     assert_ne!(left.device.ifindex(), old_index);
     ping_through(&net, &mut left, &mut right, &mut pool);
@@ -307,6 +307,44 @@ fn statistics_count_what_found_no_frame() {
         "{packets:?} is no ARP request"
     );
     ping.wait().unwrap();
+}
+
+#[test]
+fn every_queue_has_its_socket() {
+    let Some(net) = Net::new() else { return };
+    let (umem, mut pool) = memory();
+    net.middle("link delete left");
+    net.pair("left", "a", "10.0.0.1/24", 2);
+    let both = Options {
+        queues: 2,
+        ..Options::new("left")
+    };
+    let (device, mut queues) = Device::open(&umem, &both).unwrap();
+    assert_eq!((device.device_queues(), queues.len()), (Some(2), 2));
+    for queue in &mut queues {
+        assert_eq!(queue.fill(pool.drain(..512)), 512);
+    }
+    // Of so many flows, some take the one queue and some the other.
+    ip(&format!(
+        "-n {} neighbor add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth",
+        net.part("a")
+    ));
+    net.enter("a");
+    for _ in 0..64 {
+        std::net::UdpSocket::bind("10.0.0.1:0")
+            .unwrap()
+            .send_to(b"flow", "10.0.0.2:9")
+            .unwrap();
+    }
+    let mut counts = [0, 0];
+    wait_until("all have arrived, by both queues", || {
+        for (queue, count) in queues.iter_mut().zip(&mut counts) {
+            *count += queue.receive(256, |frame, _, _| pool.push(frame));
+        }
+        counts[0] + counts[1] == 64 && !counts.contains(&0)
+    });
+    pool.extend(queues.into_iter().flat_map(Queue::close));
+    every_frame(pool);
 }
 
 #[test]

@@ -27,11 +27,9 @@ impl Net {
             ip(&format!("netns add {}", net.part(part)));
             ip(&format!("-n {} link set lo up", net.part(part)));
         }
-        net.pair("left", "a", "10.0.0.1/24");
-        net.pair("right", "b", "10.0.0.2/24");
-        let namespace = File::open(format!("/run/netns/{}", net.part("m"))).unwrap();
-        // SAFETY: moves only the calling thread, which belongs to this test.
-        assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+        net.pair("left", "a", "10.0.0.1/24", 1);
+        net.pair("right", "b", "10.0.0.2/24", 1);
+        net.enter("m");
         Some(net)
     }
 
@@ -40,12 +38,19 @@ impl Net {
         format!("{}{part}", self.name)
     }
 
+    /// Moves the calling thread, which belongs to the test, into a part's namespace.
+    pub fn enter(&self, part: &str) {
+        let namespace = File::open(format!("/run/netns/{}", self.part(part))).unwrap();
+        // SAFETY: changes nothing but which network namespace this thread's later calls concern.
+        assert_eq!(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+    }
+
     /// A veth pair from the middle to a host, both ends up.
-    pub fn pair(&self, device: &str, host: &str, address: &str) {
+    pub fn pair(&self, device: &str, host: &str, address: &str, queues: u32) {
         let (middle, host) = (self.part("m"), self.part(host));
-        ip(&format!(
-            "link add {device} netns {middle} type veth peer name eth netns {host}"
-        ));
+        let queues = format!("numrxqueues {queues} numtxqueues {queues}");
+        let peer = format!("peer name eth netns {host} {queues}");
+        ip(&format!("link add {device} netns {middle} {queues} type veth {peer}"));
         for (namespace, device) in [(&middle, device), (&host, "eth")] {
             // No router solicitations and the like between the packets that are counted.
             ip(&format!(
