@@ -9,7 +9,8 @@
 //! and nobody can join any more once the first socket's device is gone (`EBADF`). Here each socket registers the same
 //! memory for itself instead. Any frame still leaves by any port without a copy, each port gets what its driver
 //! offers, and ports come and go in any order. It costs eight bytes a page in the kernel per socket; without
-//! `CAP_IPC_LOCK`, each registration counts towards `RLIMIT_MEMLOCK`.
+//! `CAP_IPC_LOCK`, each registration counts towards `RLIMIT_MEMLOCK`. xsk-rs maps the memory of a
+//! registration itself and transmits from one fixed offset only, so this drives its lower half, libxdp-sys.
 //!
 //! # What a socket shows when its device changes
 //! Seen on Linux 6.18 with veth, native and generic; `fastpath/tests/xdp` holds it against the running kernel.
@@ -25,7 +26,8 @@
 //! poll(2) shows none of this (`xsk_poll` in net/xdp/xsk.c reports no errors), so a port that only sleeps on its socket
 //! has to be told by whoever watches the links, or to ask [`Queue::link`] now and then.
 //!
-//! Frames the kernel had are not completed when the device goes; [`Queue::close`] returns them.
+//! A queue whose socket was just closed stays busy for some milliseconds; [`Device::open`] waits for it. Frames the
+//! kernel had are not completed when the device goes; [`Queue::close`] returns them.
 
 mod device;
 mod interface;

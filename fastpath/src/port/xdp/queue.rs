@@ -13,7 +13,8 @@ const MAX_KICKS: usize = 16;
 /// An Ethernet header: the least there is to transmit.
 const MIN_LENGTH: u16 = 14;
 
-/// One queue's socket. It belongs to one worker: no locks, and no allocation after creation but in [`close`](Self::close).
+/// One queue's socket. It belongs to one worker: no locks, and no allocation after creation but in
+/// [`close`](Self::close).
 ///
 /// Frames are numbers below [`Umem::frame_count`]. A frame handed in by [`fill`](Self::fill) or
 /// [`transmit`](Self::transmit) is the kernel's, not to be touched, until [`receive`](Self::receive),
@@ -239,7 +240,9 @@ impl Queue {
     /// Closes the socket and gives back every frame the kernel had: to receive into, received and not yet taken,
     /// queued, on their way out.
     ///
-    /// After closing, the kernel writes to no frame in copy mode. In zero-copy mode the driver is told by a work item
+    /// After closing, the kernel writes to no frame in copy mode; a device that sends straight from the frames
+    /// (`IFF_TX_SKB_NO_LINEAR`, such as virtio-net) may still read those on their way out, so packets written over them
+    /// at once can be sent in their place. In zero-copy mode the driver is told by a work item
     /// shortly after (`xp_release_deferred` in net/xdp/xsk_buff_pool.c), so this waits a tenth of a second for it.
     pub fn close(self) -> Vec<u32> {
         drop(self.socket);

@@ -17,7 +17,7 @@ const HUGE_PAGE: usize = 2 << 20;
 // Frames never straddle a huge page, so rounding the region up to whole ones adds only whole frames.
 const _: () = assert!(HUGE_PAGE.is_multiple_of(FRAME_SIZE) && FRAME_SIZE.is_power_of_two());
 
-/// The pages behind the packet memory; smaller ones cost a worker translations (see docs/decisions.md).
+/// The pages behind the packet memory. With 4 KiB pages every packet costs address translations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
     /// Reserved 2 MiB pages (`vm.nr_hugepages`).
