@@ -54,7 +54,8 @@ impl Client {
     }
 
     fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Error> {
-        let exchange = tokio::time::timeout(PATIENCE, self.exchange(method, path, body));
+        // Within the runtime, whose clock it needs.
+        let exchange = async { tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await };
         let (status, body) = self.runtime.block_on(exchange).unwrap_or_else(|_| {
             let (socket, limit_s) = (self.socket.display(), PATIENCE.as_secs());
             Err(Error::Failed(format!(

@@ -146,6 +146,8 @@ fn each_yaml(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
             max_events: 2 * NODES_MAX,
         },
         reject_unsupported_tags: true,
+        // A resource may be called `n` or `on` (YAML 1.2 section 10.3.2).
+        strict_booleans: true,
         with_snippet: false,
     };
     let mut bytes = source.text.as_bytes();

@@ -1,0 +1,244 @@
+//! The program against a real server on a real socket.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::Ordering;
+
+use common::{PORTS, Running};
+use control::server::Limits;
+use serde_json::Value;
+
+fn margay(running: &Running, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_margay"));
+    command
+        .args(arguments)
+        .env("MARGAY_SOCKET", &running.socket)
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    command
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn good(running: &Running, arguments: &[&str]) -> String {
+    let output = margay(running, arguments).output().unwrap();
+    let complaint = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    assert_eq!(complaint, "", "{arguments:?}");
+    out(&output)
+}
+
+/// The exit code and the one line on stderr.
+fn bad(running: &Running, arguments: &[&str]) -> (i32, String) {
+    let output = margay(running, arguments).output().unwrap();
+    assert_eq!(out(&output), "", "{arguments:?}");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn with_input(mut command: Command, input: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn apply_get_delete() {
+    let running = Running::start(Limits::default());
+    let folder = running.folder.path();
+    std::fs::create_dir(folder.join("d")).unwrap();
+    std::fs::write(folder.join("d/ports.yaml"), PORTS).unwrap();
+    std::fs::write(folder.join("d/notes.txt"), "not a document").unwrap();
+    let json = r#"{"apiVersion":"margay/v1","kind":"Route","metadata":{"name":"r"},
+                  "spec":{"destination":"10.9.0.0/16","via":[{"gateway":"10.2.0.2"},{"gateway":"10.2.0.3","weight":2}]}}"#;
+    std::fs::write(folder.join("d/r.json"), json).unwrap();
+    let d = folder.join("d").display().to_string();
+    assert_eq!(
+        good(&running, &["apply", "-f", &d]),
+        "Port/left created\nPort/right created\nRoute/r created\n"
+    );
+    let again = with_input(
+        margay(&running, &["apply", "-f", "-", "-f", &format!("{d}/r.json")]),
+        PORTS,
+    );
+    assert_eq!(
+        out(&again),
+        "Port/left unchanged\nPort/right unchanged\nRoute/r unchanged\n"
+    );
+
+    let expected = "NAME  DESTINATION  VRF      VIA\nr     10.9.0.0/16  default  10.2.0.2, 10.2.0.3 (weight 2)\n";
+    assert_eq!(good(&running, &["get", "routes"]), expected);
+    let yaml = good(&running, &["get", "Port", "-o", "yaml"]);
+    assert!(
+        yaml.starts_with("apiVersion: margay/v1\nkind: Port\nmetadata:\n  name: left\nspec:\n  device: left0\n"),
+        "{yaml}"
+    );
+    let unchanged = with_input(margay(&running, &["apply", "-f", "-"]), &yaml);
+    assert_eq!(out(&unchanged), "Port/left unchanged\nPort/right unchanged\n");
+    let list: Value = serde_json::from_str(&good(&running, &["get", "ports", "-A", "-o", "json"])).unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    assert_eq!(good(&running, &["get", "neighbors"]), "no neighbors applied\n");
+
+    let answer: Value = serde_json::from_str(&good(&running, &["delete", "route", "r", "-o", "json"])).unwrap();
+    assert_eq!(answer["results"][0]["change"], "deleted");
+    assert_eq!(
+        good(&running, &["delete", "-f", &format!("{d}/ports.yaml")]),
+        "Port/left deleted\nPort/right deleted\n"
+    );
+}
+
+#[test]
+fn show_and_trace() {
+    let running = Running::start(Limits::default());
+    for view in [
+        "ports",
+        "routes",
+        "neighbors",
+        "runtime",
+        "drops",
+        "graph",
+        "workers",
+        "memory",
+    ] {
+        let table = good(&running, &["show", view]);
+        assert!(!table.contains('\u{1b}'), "no colours in a pipe: {table}");
+        let json = good(&running, &["show", view, "-o", "json"]);
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert!(value.is_object() || value.is_array());
+        let yaml: Value = serde_saphyr::from_str(&good(&running, &["show", view, "-o", "yaml"])).unwrap();
+        assert_eq!(yaml, value);
+    }
+    assert!(good(&running, &["show", "graph", "-o", "json"]).contains("digraph"));
+    assert!(good(&running, &["trace", "show"]).starts_with("no packet traced yet"));
+    assert_eq!(
+        good(
+            &running,
+            &["trace", "add", "--count", "5", "host", "10.1.0.2", "and", "icmp"]
+        ),
+        ""
+    );
+    assert_eq!(
+        *running.plane.traced.lock().unwrap(),
+        Some((5, "host 10.1.0.2 and icmp".to_owned()))
+    );
+    assert!(good(&running, &["trace", "show"]).starts_with("Packet 1: in by left"));
+    assert_eq!(good(&running, &["trace", "clear"]), "");
+    assert_eq!(*running.plane.traced.lock().unwrap(), None);
+    let (code, complaint) = bad(&running, &["trace", "add", "--count", "5", "nonsense"]);
+    assert_eq!(
+        (code, complaint.as_str()),
+        (1, "error: `nonsense` is not a pcap-filter expression\n")
+    );
+    assert!(good(&running, &["version"]).starts_with("margay "));
+}
+
+#[test]
+fn failures_are_one_sentence_and_a_code() {
+    let running = Running::start(Limits::default());
+    let missing = running.folder.path().join("missing.yaml").display().to_string();
+    let broken = running.folder.path().join("broken.yaml").display().to_string();
+    std::fs::write(&broken, PORTS.replace("left0", "a/b")).unwrap();
+    let empty = running.folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["apply", "-f", &missing], 1, "cannot read"),
+        (
+            &["apply", "-f", empty.to_str().unwrap()],
+            1,
+            "holds no .yaml, .yml or .json file",
+        ),
+        (
+            &["apply", "-f", &broken],
+            1,
+            "broken.yaml document 1, Port/left, field spec.device: ",
+        ),
+        (
+            &["get", "Prot"],
+            2,
+            "there is no kind `Prot`; expected Port, Route or Neighbor",
+        ),
+        (&["get", "port", "nobody"], 1, "Port/nobody does not exist"),
+        (&["get", "port", "../../show/ports"], 1, "does not exist"),
+        (
+            &["delete", "port", "nobody"],
+            1,
+            "Port/nobody does not exist, so it cannot be deleted",
+        ),
+        (
+            &["show", "ports", "--socket", "/nowhere/margay.sock"],
+            1,
+            "cannot reach /nowhere/margay.sock: no such file; is `margay run` running?",
+        ),
+    ];
+    for (arguments, code, part) in cases {
+        let (is, complaint) = bad(&running, arguments);
+        assert_eq!(is, *code, "{arguments:?}: {complaint}");
+        assert!(
+            complaint.contains(part) && complaint.starts_with("error: "),
+            "{arguments:?}: {complaint}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+    for arguments in [
+        &["frobnicate"][..],
+        &["apply"],
+        &["delete"],
+        &["delete", "port"],
+        &["show", "flows"],
+        &["trace", "add"],
+        &["run", "--frames", "x"],
+    ] {
+        let (code, complaint) = bad(&running, arguments);
+        assert_eq!(code, 2, "{arguments:?}: {complaint}");
+    }
+    running.plane.refuse.store(true, Ordering::Relaxed);
+    let refused = with_input(margay(&running, &["apply", "-f", "-"]), PORTS);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(refused.stderr).unwrap(),
+        "error: device left0 does not exist; `ip link` lists what there is\n"
+    );
+}
+
+#[test]
+fn a_dead_socket_is_said_to_be_one() {
+    let running = Running::start(Limits::default());
+    let dead = running.folder.path().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let (code, complaint) = bad(&running, &["show", "ports", "--socket", dead.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(
+        complaint.contains("nobody answers; start `margay run` again"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_closed_output_is_silent() {
+    let running = Running::start(Limits::default());
+    let mut command = margay(&running, &["show", "ports", "--watch"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn help_offers_what_there_is() {
+    let running = Running::start(Limits::default());
+    let help = good(&running, &["show", "--help"]);
+    assert!(help.contains("runtime") && !help.contains("wireguard"), "{help}");
+    let help = good(&running, &["--help"]);
+    for command in ["run", "apply", "delete", "get", "show", "trace", "version"] {
+        assert!(help.contains(command), "{help}");
+    }
+}
