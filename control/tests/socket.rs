@@ -310,27 +310,50 @@ fn a_flood_of_silent_connections_blocks_nobody() {
     assert!(is_closed(flood.swap_remove(0)), "the oldest made room");
 }
 
-#[test]
-fn requests_in_the_works_are_not_pushed_out_and_reading_goes_on() {
-    let running = Running::start(Limits {
-        connections: 2,
-        ..Limits::default()
-    });
+fn apply_held(running: &Running) -> std::thread::JoinHandle<(u16, serde_json::Value)> {
     running.plane.hold(true);
     let socket = running.socket.clone();
     let working = std::thread::spawn(move || apply(&socket, PORTS));
-    // Reads are answered while the plane is busy with a request.
+    wait_for("applying", || running.plane.applying.load(Ordering::Relaxed));
+    working
+}
+
+#[test]
+fn reading_goes_on_while_the_plane_is_busy() {
+    let running = Running::start(Limits::default());
+    let working = apply_held(&running);
     for _ in 0..20 {
-        assert_eq!(get(&running.socket, "/v1/resources").0, 200);
+        assert_eq!(get(&running.socket, "/v1/resources").1["items"], json!([]));
         assert_eq!(get(&running.socket, "/v1/show/ports").0, 200);
     }
-    let socket = running.socket.clone();
-    let second = std::thread::spawn(move || apply(&socket, PORTS));
-    wait_for("being full", || get(&running.socket, "/v1/health").0 == 503);
     running.plane.hold(false);
     assert_eq!(working.join().unwrap().0, 200);
-    assert_eq!(second.join().unwrap().0, 200);
-    wait_for("having room", || get(&running.socket, "/v1/health").0 == 200);
+    assert_eq!(
+        get(&running.socket, "/v1/resources").1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn a_request_in_the_works_is_not_pushed_out() {
+    let running = Running::start(Limits {
+        connections: 1,
+        ..Limits::default()
+    });
+    let working = apply_held(&running);
+    for _ in 0..20 {
+        let (status, answer) = get(&running.socket, "/v1/health");
+        assert_eq!(
+            (status, answer),
+            (503, json!({"error": "too many requests at once; try again soon"}))
+        );
+    }
+    running.plane.hold(false);
+    assert_eq!(working.join().unwrap().0, 200);
+    assert_eq!(get(&running.socket, "/v1/health").0, 200);
 }
 
 #[test]

@@ -35,13 +35,15 @@ impl Show {
             self.view.table(&json).map_err(output::odd)
         };
         self.common.output.print(&client.get(&path)?, table)?;
-        while self.watch {
+        if !self.watch {
+            return Ok(());
+        }
+        loop {
             std::thread::sleep(WATCH_PAUSE);
             let value = client.get(&path)?;
             output::print(self.between())?;
             self.common.output.print(&value, table)?;
         }
-        Ok(())
     }
 
     /// What separates one look from the next: a cleared screen for people, a separator for programs.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, Response, StatusCode};
@@ -11,8 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, Semaphore};
 
 use super::Limits;
 use super::body::{Bodies, read_body};
@@ -23,11 +24,18 @@ use super::routes::Failure;
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 52\r\n\
 Connection: close\r\n\r\n{\"error\":\"too many requests at once; try again soon\"}";
 
+/// How long a client for whom there is no room may take to read that.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How many of them may at a time.
+const FAREWELLS: usize = 64;
+
 /// The connections of one listener.
 pub(super) struct Connections {
     limits: Limits,
     bodies: Arc<Bodies>,
     open: Arc<Mutex<Open>>,
+    /// Who may linger to be told that there is no room; the rest of a flood is just closed.
+    farewells: Arc<Semaphore>,
 }
 
 /// Connections by age: the first is the oldest.
@@ -56,7 +64,9 @@ enum Phase {
 impl Connections {
     /// None yet.
     pub(super) fn new(limits: Limits) -> Self {
+        let farewells = Arc::new(Semaphore::new(FAREWELLS));
         Self {
+            farewells,
             limits,
             bodies: Bodies::new(limits),
             open: Arc::default(),
@@ -71,12 +81,14 @@ impl Connections {
         let mut stream = Patient::new(stream, self.limits.stalled_answer);
         let place = self.place();
         let (limits, bodies) = (self.limits, self.bodies.clone());
+        let farewell = self.farewells.clone().try_acquire_owned();
         async move {
             let Some(place) = place else {
                 // It may not even read this.
-                let _ = stream.write_all(NO_ROOM).await;
+                let _ = tokio::time::timeout(FAREWELL, turn_away(&mut stream, farewell.is_ok())).await;
                 return;
             };
+            drop(farewell);
             tokio::select! {
                 () = converse(stream, router, limits, bodies, place.client.clone()) => {}
                 () = place.client.dismissed.notified() => {}
@@ -154,6 +166,18 @@ impl Client {
     fn end(&self) {
         *lock(&self.phase) = Phase::Waiting;
     }
+}
+
+/// Says that there is no room and listens until the client has gone: one that is still sending when the connection
+/// closes sees a reset instead of the answer.
+async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut Patient<S>, politely: bool) -> std::io::Result<()> {
+    if politely {
+        stream.write_all(NO_ROOM).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+    }
+    Ok(())
 }
 
 async fn converse<S>(stream: S, router: Router, limits: Limits, bodies: Arc<Bodies>, client: Arc<Client>)

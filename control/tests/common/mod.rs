@@ -28,6 +28,8 @@ pub struct TestPlane {
     pub refuse: AtomicBool,
     pub not_ready: AtomicBool,
     pub traced: Mutex<Option<(u32, String)>>,
+    /// Whether `apply` was called.
+    pub applying: AtomicBool,
     /// While this is true, `apply` does not return.
     pub held: Mutex<bool>,
     pub released: Condvar,
@@ -42,6 +44,7 @@ impl TestPlane {
 
 impl Plane for TestPlane {
     fn apply(&self, plan: &Plan) -> Result<(), Refusal> {
+        self.applying.store(true, Ordering::Relaxed);
         let held = self.held.lock().unwrap();
         drop(
             self.released
