@@ -8,7 +8,7 @@ use crate::show::runtime::Idle;
 /// The options of `margay run`.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct RunOptions {
-    /// Cores to pin workers to, one worker a core; the last core of the machine where none is given
+    /// Cores to pin workers to, one worker each
     #[arg(long, value_name = "CORE,...", env = "MARGAY_CORES", value_delimiter = ',')]
     pub cores: Vec<usize>,
     /// The Unix socket to answer on

@@ -141,6 +141,19 @@ fn show_and_trace() {
 }
 
 #[test]
+fn colours_can_be_had_and_refused() {
+    let running = Running::start(Limits::default());
+    let ports = |variable: &str| {
+        out(&margay(&running, &["show", "ports"])
+            .env(variable, "1")
+            .output()
+            .unwrap())
+    };
+    assert!(ports("CLICOLOR_FORCE").contains('\u{1b}'));
+    assert!(!ports("NO_COLOR").contains('\u{1b}'));
+}
+
+#[test]
 fn failures_are_one_sentence_and_a_code() {
     let running = Running::start(Limits::default());
     let missing = running.folder.path().join("missing.yaml").display().to_string();

@@ -16,6 +16,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/show/{view}", &["get"]),
     ("/v1/trace", &["delete", "get", "post"]),
     ("/v1/health", &["get"]),
+    ("/v1/openapi.json", &["get"]),
     ("/metrics", &["get"]),
 ];
 

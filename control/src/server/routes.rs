@@ -1,6 +1,6 @@
 //! What the socket answers. The OpenAPI document is made from these definitions, so it cannot say anything else.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -49,14 +49,8 @@ impl IntoResponse for Failure {
 
 /// Everything the Unix socket answers.
 pub(super) fn router(intent: Arc<Intent>) -> Router {
-    let (router, openapi) = definitions().split_for_parts();
-    let openapi = Arc::new(openapi);
-    let described = axum::routing::get(move || {
-        let openapi = openapi.clone();
-        async move { Json((*openapi).clone()) }
-    });
+    let (router, _) = definitions().split_for_parts();
     router
-        .route("/v1/openapi.json", described)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(intent)
@@ -73,8 +67,24 @@ pub(super) fn metrics_router(intent: Arc<Intent>) -> Router {
 
 /// The OpenAPI document that `/v1/openapi.json` serves.
 pub fn openapi() -> OpenApi {
-    definitions().split_for_parts().1
+    let (_, mut openapi) = definitions().split_for_parts();
+    // What befalls any request before its path is looked at: too slow, too large, too many.
+    let refusal = ResponseBuilder::new()
+        .description("Any other status: why the request was not carried out.")
+        .content("application/json", Content::new(Some(Ref::from_schema_name("Refusal"))))
+        .build();
+    for item in openapi.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            operation
+                .responses
+                .responses
+                .insert("default".to_owned(), RefOr::T(refusal.clone()));
+        }
+    }
+    openapi
 }
+
+static OPENAPI: LazyLock<OpenApi> = LazyLock::new(openapi);
 
 fn definitions() -> OpenApiRouter<Arc<Intent>> {
     let info = utoipa::openapi::InfoBuilder::new()
@@ -93,6 +103,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(post_trace, get_trace, delete_trace))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
+        .routes(routes!(get_openapi))
 }
 
 /// Documents with the names of the files they stand in, so that sentences can name them.
@@ -327,6 +338,12 @@ async fn get_health(State(intent): State<Arc<Intent>>) -> Result<Json<Health>, F
 async fn get_metrics(State(intent): State<Arc<Intent>>) -> Result<Response, Failure> {
     let text = blocking(intent, |intent| metrics::text(&**intent.plane())).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, body = Object)))]
+async fn get_openapi() -> Json<&'static OpenApi> {
+    Json(&OPENAPI)
 }
 
 async fn no_such_path(method: Method, uri: Uri) -> Failure {
