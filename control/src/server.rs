@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod extract;
 mod patience;
 mod routes;
 mod socket;

@@ -68,11 +68,10 @@ fn every_method_is_served_where_it_is_described_and_nowhere_else() {
     }
 }
 
-#[test]
-fn answers_are_as_described() {
-    let running = Running::start(Limits::default());
-    let document = document(&running);
-    assert_eq!(apply(&running.socket, PORTS).0, 200);
+/// Method, path as described, path as asked for, body.
+type Ask = (&'static str, &'static str, String, String);
+
+fn requests() -> Vec<Ask> {
     let trace = json!({"count": 3, "filter": "icmp"}).to_string();
     let mut requests = vec![
         (
@@ -123,7 +122,15 @@ fn answers_are_as_described() {
     for view in control::show::View::ALL {
         requests.push(("get", "/v1/show/{view}", format!("/v1/show/{view}"), String::new()));
     }
-    for (method, described, path, body) in requests {
+    requests
+}
+
+#[test]
+fn answers_are_as_described() {
+    let running = Running::start(Limits::default());
+    let document = document(&running);
+    assert_eq!(apply(&running.socket, PORTS).0, 200);
+    for (method, described, path, body) in requests() {
         let (status, answer) = ask(
             &running.socket,
             &method.to_uppercase(),

@@ -105,10 +105,19 @@ fn what_a_plane_refuses_is_not_kept() {
     assert_eq!(fixture.apply(&text).unwrap(), [Change::Created]);
 }
 
+fn refused(cases: &[(String, &str)]) {
+    let fixture = Fixture::new();
+    for (text, part) in cases {
+        let refusal = fixture.apply(text).unwrap_err();
+        assert!(refusal.error.contains(part), "{text}\nexpected: {part}\nis: {refusal}");
+        assert_eq!(fixture.keys(), ["Port/left", "Port/right"], "nothing is half applied");
+    }
+}
+
 #[test]
-fn resources_that_do_not_go_together_are_refused() {
+fn ports_that_do_not_go_together_are_refused() {
     let third = |spec: &str| document("Port", "third", spec);
-    let cases = [
+    refused(&[
         (
             third("{device: left0}"),
             "Port/third, field spec.device: network device left0 already belongs to Port/left",
@@ -141,6 +150,12 @@ fn resources_that_do_not_go_together_are_refused() {
             third("{device: c}") + &document("Port", "fourth", "{device: c}"),
             "document 2, Port/fourth, field spec.device: network device c already belongs to Port/third",
         ),
+    ]);
+}
+
+#[test]
+fn routes_and_neighbors_that_lead_nowhere_or_twice_are_refused() {
+    refused(&[
         (
             route("r", "{destination: 10.9.0.0/16, via: [{port: up}]}"),
             "Route/r, field spec.via[0].port: there is no Port/up",
@@ -194,13 +209,7 @@ fn resources_that_do_not_go_together_are_refused() {
             ),
             "neighbour 10.1.0.2 on port left already belongs to Neighbor/n",
         ),
-    ];
-    let fixture = Fixture::new();
-    for (text, part) in cases {
-        let refusal = fixture.apply(&text).unwrap_err();
-        assert!(refusal.error.contains(part), "{text}\nexpected: {part}\nis: {refusal}");
-        assert_eq!(fixture.keys(), ["Port/left", "Port/right"], "nothing is half applied");
-    }
+    ]);
 }
 
 #[test]

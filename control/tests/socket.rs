@@ -99,7 +99,13 @@ fn what_is_not_there_is_said_in_a_sentence() {
             "there is no kind `Tier`; expected Port, Route or Neighbor",
         ),
         ("GET", "/v1/resources/Port/nobody", 404, "Port/nobody does not exist"),
-        ("GET", "/v1/resources/Port/%FF", 400, ""),
+        ("GET", "/v1/resources/Port/%FF", 400, "UTF-8"),
+        (
+            "GET",
+            "/v1/resources?namespace=a&namespace=b",
+            400,
+            "duplicate field `namespace`",
+        ),
         ("DELETE", "/v1/apply", 405, "/v1/apply does not take DELETE"),
         ("POST", "/v1/trace", 400, "the request to trace is not understood"),
     ];
@@ -107,7 +113,7 @@ fn what_is_not_there_is_said_in_a_sentence() {
         let (is, answer) = ask(socket, method, path, "application/json", "");
         assert_eq!(is, status, "{method} {path}: {answer}");
         assert!(
-            answer["error"].as_str().unwrap_or("").contains(part),
+            answer["error"].as_str().unwrap().contains(part),
             "{method} {path}: {answer}"
         );
     }
@@ -248,7 +254,20 @@ fn a_large_body_is_refused_and_the_next_request_is_not() {
 
 #[test]
 fn the_default_limit_is_that_of_the_interface() {
-    assert_eq!(Limits::default().body_bytes, 64 << 20);
+    let limit = 64 << 20;
+    assert_eq!(Limits::default().body_bytes, limit);
+    let running = Running::start(Limits::default());
+    let padded = |length: usize| format!("{PORTS}{}", " ".repeat(length - PORTS.len()));
+    let fits = ask(&running.socket, "POST", "/v1/apply", "application/json", &padded(limit));
+    assert_eq!(fits.0, 422, "it is read to the end, and is not JSON");
+    let exceeds = ask(
+        &running.socket,
+        "POST",
+        "/v1/apply",
+        "application/json",
+        &padded(limit + 1),
+    );
+    assert_eq!(exceeds.0, 413);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::extract::{InPath, InQuery};
 use crate::intent::{Applied, Intent};
 use crate::metrics;
 use crate::refusal::Refusal;
@@ -53,6 +54,8 @@ pub(super) fn router(intent: Arc<Intent>) -> Router {
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        // The body is here already, within the limits of the connection.
+        .layer(DefaultBodyLimit::disable())
         .with_state(intent)
 }
 
@@ -230,7 +233,7 @@ async fn post_delete(
 #[utoipa::path(get, path = "/v1/resources", params(Namespace), responses((status = 200, body = List)))]
 async fn get_all_resources(
     State(intent): State<Arc<Intent>>,
-    Query(query): Query<Namespace>,
+    InQuery(query): InQuery<Namespace>,
 ) -> Result<Response, Failure> {
     list(intent, None, query).await
 }
@@ -242,8 +245,8 @@ async fn get_all_resources(
 )]
 async fn get_resources(
     State(intent): State<Arc<Intent>>,
-    Path(kind): Path<String>,
-    Query(query): Query<Namespace>,
+    InPath(kind): InPath<String>,
+    InQuery(query): InQuery<Namespace>,
 ) -> Result<Response, Failure> {
     let kind = known_kind(&kind)?;
     list(intent, Some(kind), query).await
@@ -257,8 +260,8 @@ async fn get_resources(
 )]
 async fn get_resource(
     State(intent): State<Arc<Intent>>,
-    Path((kind, name)): Path<(String, String)>,
-    Query(Namespace { namespace }): Query<Namespace>,
+    InPath((kind, name)): InPath<(String, String)>,
+    InQuery(Namespace { namespace }): InQuery<Namespace>,
 ) -> Result<Response, Failure> {
     let kind = known_kind(&kind)?;
     let namespace = kind
@@ -277,7 +280,7 @@ async fn get_resource(
     get, path = "/v1/show/{view}", params(("view" = String, Path, description = "Such as `ports` or `runtime`.")),
     responses((status = 200, body = Shown), (status = 404, body = Refusal))
 )]
-async fn get_view(State(intent): State<Arc<Intent>>, Path(name): Path<String>) -> Result<Json<Shown>, Failure> {
+async fn get_view(State(intent): State<Arc<Intent>>, InPath(name): InPath<String>) -> Result<Json<Shown>, Failure> {
     let Some(view) = View::from_name(&name) else {
         let sentence = format!(
             "there is no view `{}`; expected one of {}",
