@@ -26,7 +26,7 @@ impl Rng {
 
     /// A number from 0 to `end` - 1.
     pub fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.bits()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
     /// The first of a pair, as often as the second of it says.

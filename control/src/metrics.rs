@@ -55,12 +55,6 @@ const PORTS: &[Family<PortView, Option<u64>>] = &[
         "Descriptors the kernel refused to send.",
         |port| port.socket.map(|socket| socket.tx_invalid),
     ),
-    (
-        "margay_port_moved_total",
-        "counter",
-        "Packets copied within their frame before sending.",
-        |port| port.socket.map(|socket| socket.moved),
-    ),
 ];
 
 const NODES: &[Family<NodeRuntime, f64>] = &[

@@ -1,9 +1,27 @@
 //! `margay run`: the options of the process and the process itself.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use fastpath::worker;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::api::Plane;
+use crate::cli::read_files;
+use crate::intent::Intent;
+use crate::links;
+use crate::plane::{DataPlane, PlaneOptions};
+use crate::resource::{self, Document};
+use crate::server::{Limits, Server};
+use crate::show::ports::PortState;
 use crate::show::runtime::Idle;
+use crate::store::Request;
+
+/// Threads that answer the socket.
+const SOCKET_THREADS: usize = 2;
 
 /// The options of `margay run`.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
@@ -51,8 +69,181 @@ pub enum RunError {
 }
 
 /// Runs the data plane until it is told to stop.
-pub fn run(_options: RunOptions) -> Result<(), RunError> {
-    Err(RunError::Start(
-        "this build has no data plane in it; build the program with one".to_owned(),
-    ))
+///
+/// # Errors
+/// Why it did not start, or ended, in a sentence.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    log();
+    check_processor().map_err(RunError::Start)?;
+    let cores = cores(&options.cores).map_err(RunError::Start)?;
+    let sources = read_files(&options.files).map_err(|error| RunError::Start(error.to_string()))?;
+    let documents = resource::read(&sources).map_err(|refusal| RunError::Start(refusal.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(SOCKET_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Start(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(serve(options, cores, documents));
+    // Whoever still talks to the socket is cut off; devices have been restored by now.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Document>) -> Result<(), RunError> {
+    let start = |message: String| RunError::Start(message);
+    let mut stop = Stop::listen().map_err(|error| start(format!("cannot listen to signals: {error}")))?;
+    let server = Server::bind(&options.socket, options.metrics, Limits::default());
+    let server = server.map_err(|error| start(error.to_string()))?;
+    let plane_options = PlaneOptions {
+        frames: options.frames,
+        cores,
+        idle: match options.idle {
+            Idle::Spin => worker::Idle::Spin,
+            Idle::Adaptive => worker::Idle::Adaptive,
+        },
+    };
+    let plane = DataPlane::start(&plane_options).map_err(|error| start(error.to_string()))?;
+    let plane = Arc::new(plane);
+    say_capacities(&*plane);
+    let intent = Arc::new(Intent::new(plane.clone()));
+    if !documents.is_empty() {
+        let applied = intent.carry_out(Request::Apply(documents));
+        applied.map_err(|refusal| start(refusal.to_string()))?;
+    }
+    let links = links::watch().map_err(|error| start(format!("cannot watch network devices: {error}")))?;
+    let watching = tokio::spawn(follow(links, plane.clone()));
+    let announcing = tokio::spawn(announce_when_ready(plane.clone()));
+    let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(intent, async {
+        let _ = finished.await;
+    }));
+    stop.wait().await;
+    watching.abort();
+    announcing.abort();
+    let _ = finish.send(());
+    // Workers end, sockets close, devices are left as they were found.
+    let stopping = tokio::task::spawn_blocking(move || plane.shut_down());
+    let (served, stopped) = tokio::join!(serving, stopping);
+    served
+        .and(stopped)
+        .map_err(|error| RunError::Failed(format!("a part of the program failed: {error}")))
+}
+
+/// Tells the plane of the devices' changes.
+async fn follow(mut links: tokio::sync::mpsc::Receiver<links::Link>, plane: Arc<DataPlane>) {
+    while let Some(link) = links.recv().await {
+        let plane = plane.clone();
+        // Opening a device can take a quarter of a second.
+        let _ = tokio::task::spawn_blocking(move || plane.link_changed(&link)).await;
+    }
+}
+
+/// Logs to standard error, as `RUST_LOG` says.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // In tests another logger may be there already.
+    let _ = logger.with_ansi(colours).with_target(false).try_init();
+}
+
+/// The workers' cores: those asked for, else the last one of those we may run on.
+fn cores(asked: &[usize]) -> Result<Vec<Option<usize>>, String> {
+    let allowed: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|core| core.id)
+        .collect();
+    if let Some(missing) = asked.iter().find(|core| !allowed.contains(core)) {
+        let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "there is no core {missing} to run on; expected --cores from {}",
+            list.join(",")
+        ));
+    }
+    if let Some(twice) = asked.iter().enumerate().find(|(at, core)| asked[..*at].contains(core)) {
+        return Err(format!("core {} stands twice in --cores; one worker a core", twice.1));
+    }
+    if asked.is_empty() {
+        return Ok(vec![allowed.last().copied()]);
+    }
+    Ok(asked.iter().copied().map(Some).collect())
+}
+
+/// The program is compiled for x86-64-v3; an older processor would stop at the first such instruction.
+fn check_processor() -> Result<(), String> {
+    let Ok(description) = std::fs::read_to_string("/proc/cpuinfo") else {
+        return Ok(());
+    };
+    let Some(flags) = description.lines().find(|line| line.starts_with("flags")) else {
+        return Ok(());
+    };
+    let needed = ["avx2", "bmi1", "bmi2", "fma", "movbe", "popcnt"];
+    match needed
+        .iter()
+        .find(|flag| !flags.split_whitespace().any(|has| has == **flag))
+    {
+        Some(missing) => Err(format!(
+            "this processor lacks {missing}; margay needs x86-64-v3 (2013 and later)"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn say_capacities(plane: &dyn Plane) {
+    for memory in plane.memory() {
+        tracing::info!("{}: room for {}, {} bytes", memory.what, memory.capacity, memory.bytes);
+    }
+}
+
+/// Says `ready` when every port is up.
+async fn announce_when_ready(plane: Arc<DataPlane>) {
+    // The first report on the devices is on its way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut patience = 0u32;
+    loop {
+        let asked = plane.clone();
+        let ports = tokio::task::spawn_blocking(move || asked.ports())
+            .await
+            .unwrap_or_default();
+        let down = ports.iter().find(|port| port.state == PortState::Down);
+        match down {
+            None => break,
+            Some(port) if patience.is_multiple_of(100) => {
+                let why = port.why.as_deref().unwrap_or("its device is not ready");
+                tracing::info!("waiting for port {}: {why}", port.name);
+            }
+            Some(_) => {}
+        }
+        patience += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    plane.set_ready();
+    // Whoever started us and closed our standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "ready");
+}
+
+/// SIGINT and SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

@@ -23,9 +23,9 @@ NAME   RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  DROPS
 left    1,234,567   1.5 GiB           7     420 B      3
 right   1,234,567   1.5 GiB           7     420 B      3
 
-NAME   RX DROPPED  RX RING FULL  FILL RING EMPTY  TX INVALID  MOVED
-left            0            12                0           0      0
-right           0            12                0           0      0
+NAME   RX DROPPED  RX RING FULL  FILL RING EMPTY  TX INVALID
+left            0            12                0           0
+right           0            12                0           0
 ";
     assert_eq!(table(View::Ports), expected);
 }
@@ -42,8 +42,8 @@ DESTINATION   VRF      ORIGIN  NAME      ACTION   VIA
 #[test]
 fn neighbors() {
     let expected = "\
-ADDRESS   PORT   MAC  STATE       AGE  HELD
-10.2.0.2  right  -    incomplete  3 s     1
+ADDRESS   PORT   MAC  STATE       AGE
+10.2.0.2  right  -    incomplete  3 s
 ";
     assert_eq!(table(View::Neighbors), expected);
 }

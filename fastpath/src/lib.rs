@@ -6,6 +6,7 @@
 
 pub mod arena;
 pub mod batch;
+pub mod builder;
 pub mod clock;
 pub mod counters;
 pub mod events;

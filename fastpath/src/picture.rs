@@ -1,6 +1,6 @@
 //! Pictures of the graph, for people (text) and for Graphviz.
 
-use crate::graph::{Kind, StageInfo};
+use crate::builder::{Kind, StageInfo};
 use std::fmt::Write;
 
 /// A line a stage, in the order they run; under it a line an edge.

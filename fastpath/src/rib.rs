@@ -176,6 +176,11 @@ impl Rib {
         (self.pool.used_bytes(), self.pool.reserved_bytes())
     }
 
+    /// Paths and adjacencies in use.
+    pub fn indices(&self) -> usize {
+        self.paths.len() + self.adjacencies.len()
+    }
+
     /// Routes there are, in all tables.
     pub fn len(&self) -> usize {
         self.routes.len()

@@ -53,6 +53,11 @@ impl Waker {
         })
     }
 
+    /// Whether the worker sleeps.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Call after the work was put where the worker looks for it.
     pub fn wake(&self) {
         // Either this sees that the worker sleeps, or the worker sees the work before it does.
@@ -193,9 +198,14 @@ impl ManualWorker {
         self.0.once()
     }
 
-    /// Counters of every stage.
+    /// Its graph, with the counters of every stage.
     pub fn graph(&self) -> &Graph {
         &self.0.graph
+    }
+
+    /// What it counted so far.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.0.counters
     }
 }
 

@@ -17,7 +17,37 @@ const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions that are longer, as `FILE: FUNCTION`, with the lines they have.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 /// Files that may hold unsafe code, each with the reason.
-const UNSAFE_FILES: &[(&str, &str)] = &[];
+const UNSAFE_FILES: &[(&str, &str)] = &[
+    (
+        "fastpath/src/arena.rs",
+        "packets are views into memory that the kernel writes, too",
+    ),
+    (
+        "fastpath/src/batch.rs",
+        "lends one packet at a time of frames that the engine holds",
+    ),
+    ("fastpath/src/clock.rs", "reads the time-stamp counter"),
+    ("fastpath/src/fib/arena.rs", "routes change in place under readers"),
+    ("fastpath/src/graph.rs", "lends a stage the frames of its inbox"),
+    ("fastpath/src/memory.rs", "maps memory and asks for huge pages"),
+    (
+        "fastpath/src/pool.rs",
+        "lends the packet of a frame that the caller holds",
+    ),
+    (
+        "fastpath/src/port/xdp/interface.rs",
+        "asks and sets network devices by ioctl",
+    ),
+    ("fastpath/src/port/xdp/program.rs", "loads and attaches the XDP program"),
+    ("fastpath/src/port/xdp/ring.rs", "rings shared with the kernel"),
+    ("fastpath/src/port/xdp/socket.rs", "AF_XDP sockets through libxdp"),
+    ("fastpath/src/port/xdp/umem.rs", "maps the memory of all packets"),
+    (
+        "fastpath/tests/xdp/main.rs",
+        "writes into frames of the driver without the engine",
+    ),
+    ("fastpath/tests/xdp/net.rs", "enters network namespaces"),
+];
 
 /// Who may know whom: the arrows of docs/architecture.md. Nobody knows bench and testbed.
 const ARROWS: &[(&str, &[&str])] = &[

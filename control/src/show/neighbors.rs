@@ -20,8 +20,6 @@ pub struct NeighborView {
     /// Seconds since it last said where it is; none for a permanent one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_s: Option<u64>,
-    /// Packets that wait for its Ethernet address.
-    pub held: u64,
 }
 
 /// What is known of a neighbour (as RFC 4861 section 7.3.2 has it, for both families).
@@ -45,7 +43,7 @@ pub fn table(neighbors: &Vec<NeighborView>) -> String {
     if neighbors.is_empty() {
         return "no neighbours yet; they are resolved when packets are to go to them\n".to_owned();
     }
-    let mut table = Table::new(&["ADDRESS", "PORT", "MAC", "STATE", ">AGE", ">HELD"]);
+    let mut table = Table::new(&["ADDRESS", "PORT", "MAC", "STATE", ">AGE"]);
     for neighbor in neighbors {
         table.row([
             neighbor.address.as_str().into(),
@@ -56,7 +54,6 @@ pub fn table(neighbors: &Vec<NeighborView>) -> String {
                 .age_s
                 .map_or_else(|| "-".to_owned(), |age_s| format!("{} s", number(age_s)))
                 .into(),
-            number(neighbor.held).into(),
         ]);
     }
     table.to_string()

@@ -58,8 +58,7 @@ pub enum PortState {
     Down,
 }
 
-/// What the kernel counted for the AF_XDP sockets of a port (`struct xdp_statistics`, include/uapi/linux/if_xdp.h), and
-/// what we count beside it.
+/// What the kernel counted for the AF_XDP sockets of a port (`struct xdp_statistics`, include/uapi/linux/if_xdp.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SocketView {
     /// Received and dropped for other reasons than the two below.
@@ -70,8 +69,6 @@ pub struct SocketView {
     pub fill_ring_empty: u64,
     /// Descriptors the kernel refused to send.
     pub tx_invalid: u64,
-    /// Packets copied to their frame's fixed data start before sending.
-    pub moved: u64,
 }
 
 /// The view as text.
@@ -144,7 +141,6 @@ fn sockets(ports: &[PortView]) -> Table {
         ">RX RING FULL",
         ">FILL RING EMPTY",
         ">TX INVALID",
-        ">MOVED",
     ];
     let mut table = Table::new(&headings);
     for (port, socket) in ports.iter().filter_map(|port| Some((port, port.socket?))) {
@@ -154,7 +150,6 @@ fn sockets(ports: &[PortView]) -> Table {
             Cell::alarm(socket.rx_ring_full),
             Cell::alarm(socket.fill_ring_empty),
             Cell::alarm(socket.tx_invalid),
-            number(socket.moved).into(),
         ]);
     }
     table

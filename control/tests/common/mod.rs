@@ -87,7 +87,6 @@ impl Plane for TestPlane {
             mac: None,
             state: NeighborState::Incomplete,
             age_s: Some(3),
-            held: 1,
         }]
     }
 

@@ -137,6 +137,13 @@ impl<'a> Memory<'a> {
         Place((line & self.mask) * WORDS + HEADER_WORDS - 1 + counted)
     }
 
+    /// The words of the node's runs; those behind the node's last one are not its own.
+    #[inline(always)]
+    pub fn runs(self, line: u32) -> &'a [AtomicU32; 256] {
+        // SAFETY: as `bitmap`; 1,060 bytes from the start of any line are inside the overhang.
+        unsafe { &*self.line(line).add(4 * HEADER_WORDS as usize).cast() }
+    }
+
     /// Where run `run` of the node at `line` is.
     #[inline(always)]
     pub fn run(self, line: u32, run: u8) -> Place {

@@ -34,15 +34,14 @@ pub(super) fn expand(pool: &Pool, slot: u32) -> Slots {
     if !is_child(slot) {
         return [slot; 256];
     }
-    let memory = pool.memory();
-    let words = memory.bitmap(slot);
+    let runs = pool.memory().runs(slot);
     let mut slots = [0; 256];
-    let mut run = u8::MAX;
-    for (group, bits) in slots.chunks_exact_mut(64).zip(words) {
+    let mut run = usize::MAX;
+    for (group, bits) in slots.as_chunks_mut::<64>().0.iter_mut().zip(pool.memory().bitmap(slot)) {
         let bits = bits.load(Relaxed);
-        for (i, slot_out) in group.iter_mut().enumerate() {
-            run = run.wrapping_add((bits >> i & 1) as u8);
-            *slot_out = memory.word(memory.run(slot, run)).load(Relaxed);
+        for (i, value) in group.iter_mut().enumerate() {
+            run = run.wrapping_add((bits >> i & 1) as usize);
+            *value = runs[run & 255].load(Relaxed);
         }
     }
     slots
@@ -85,8 +84,8 @@ pub(super) fn store(pool: &mut Pool, old: u32, slots: &Slots) -> Result<u32, Ful
         rank.store(before as u8, Relaxed);
         before += bits.count_ones();
     }
-    for (i, slot) in new.runs().iter().enumerate() {
-        memory.word(memory.run(line, i as u8)).store(*slot, Relaxed);
+    for (slot, word) in new.runs().iter().zip(memory.runs(line)) {
+        word.store(*slot, Relaxed);
     }
     Ok(CHILD | line)
 }
@@ -116,7 +115,7 @@ fn compress(slots: &Slots) -> Compressed {
         count: 0,
     };
     let mut last = !slots[0];
-    for (bits, group) in node.bits.iter_mut().zip(slots.chunks_exact(64)) {
+    for (bits, group) in node.bits.iter_mut().zip(slots.as_chunks::<64>().0) {
         for (i, slot) in group.iter().enumerate() {
             let starts = *slot != last;
             // No branch: a repeat is written too, and then overwritten.
@@ -144,9 +143,8 @@ fn has_runs(pool: &Pool, node: u32, bits: &[u64; 4]) -> bool {
 /// The same runs: each word alone turns from old to new.
 fn change_words(pool: &mut Pool, node: u32, runs: &[u32]) {
     for (i, slot) in runs.iter().enumerate() {
-        let place = pool.memory().run(node, i as u8);
-        if pool.memory().word(place).load(Relaxed) != *slot {
-            pool.write(place, *slot);
+        if pool.memory().runs(node)[i].load(Relaxed) != *slot {
+            pool.write(pool.memory().run(node, i as u8), *slot);
         }
     }
 }

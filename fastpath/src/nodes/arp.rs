@@ -70,9 +70,16 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
     let answer = message.operation.get() == arp::REPLY;
     // An asker is believed if it could be our neighbour; an answer counts if we asked, which control knows. A sender
     // without address only checks whether ours is free (RFC 5227 section 2.1.1).
-    let near = interface.v4().any(|own| shares_prefix(own.0.into(), sender.into(), own.1));
+    let near = interface
+        .v4()
+        .any(|own| shares_prefix(own.0.into(), sender.into(), own.1));
     if answer || (near && !sender.is_unspecified()) {
-        events.tell(Event::Neighbour { port, address: IpAddr::V4(sender), mac: message.sender_mac, answer });
+        events.tell(Event::Neighbour {
+            port,
+            address: IpAddr::V4(sender),
+            mac: message.sender_mac,
+            answer,
+        });
     }
     if message.operation.get() != arp::REQUEST {
         return Ok(Next::Learnt);

@@ -25,7 +25,7 @@ labels! {
     pub enum Drop {
         Malformed = "ndp-malformed": "Too short, with a wrong checksum or code, or with bad options (RFC 4861 section 7.1).",
         NotForUs = "ndp-not-for-us": "It asks for somebody else.",
-        Foreign = "ndp-foreign": "Its sender's address is in no subnet of the port, or is our own.",
+        Conflict = "ndp-conflict": "Its sender claims an address of ours, or a link address that nobody has.",
         Ignored = "ndp-ignored": "Router discovery and redirects mean nothing to a router.",
     }
 }
@@ -79,12 +79,11 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
     let Ok(about) = <[u8; 16]>::try_from(&fixed[8..24]) else {
         return Err(Drop::Malformed);
     };
-    let flags = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
     let options = &message[ndp::MESSAGE_FIXED..];
     let link = ndp::link_address(options, if asks { ndp::SOURCE_LINK } else { ndp::TARGET_LINK });
     if !asks {
         let mac = link.ok_or(Drop::Malformed)?;
-        learn(interface, events, port, about.into(), mac, flags & ndp::SOLICITED != 0)?;
+        learn(interface, events, port, about.into(), mac, true)?;
         return Ok(Next::Learnt);
     }
     if !interface.has(IpAddr::V6(about.into())) {
@@ -114,11 +113,15 @@ fn learn(
     mac: [u8; 6],
     answer: bool,
 ) -> Result<(), Drop> {
+    if interface.has(address.into()) || mac[0] & 1 != 0 {
+        return Err(Drop::Conflict);
+    }
+    // An asker is believed if it could be our neighbour; an answer counts if we asked, which control knows.
     let near = interface
         .v6()
         .any(|own| shares_prefix(own.0.into(), address.into(), own.1));
-    if !(near || address.is_unicast_link_local()) || interface.has(address.into()) || mac[0] & 1 != 0 {
-        return Err(Drop::Foreign);
+    if !(answer || near || address.is_unicast_link_local()) {
+        return Ok(());
     }
     events.tell(Event::Neighbour {
         port,

@@ -35,6 +35,15 @@ pub enum Attached {
     Generic,
 }
 
+impl std::fmt::Display for Attached {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
 /// A program of somebody else's on the device.
 #[derive(Debug)]
 pub(super) struct Foreign {

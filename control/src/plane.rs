@@ -1,0 +1,341 @@
+//! The running data plane: what control knows, and the hands it has in the workers.
+
+mod neighbours;
+mod ports;
+mod routes;
+mod trace;
+mod views;
+mod workers;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use fastpath::arena::Arena;
+use fastpath::clock::Clock;
+use fastpath::events::Events;
+use fastpath::fib;
+use fastpath::forwarding::Forwarding;
+use fastpath::interfaces::Interfaces;
+use fastpath::meta::{PortId, VrfId};
+use fastpath::neighbours::Neighbours;
+use fastpath::pool::{Frames, Pool};
+use fastpath::port::memory::MemoryEnd;
+use fastpath::port::xdp::Umem;
+use fastpath::publish::Publisher;
+use fastpath::qsbr::Qsbr;
+use fastpath::rib::Rib;
+use fastpath::worker::{Idle, ManualWorker};
+
+use crate::refusal::Refusal;
+use crate::resource::{NeighborSpec, RouteSpec};
+use crate::store::Plan;
+use ports::Ports;
+use routes::Connected;
+use trace::Trace;
+use workers::Workers;
+
+/// Address space for the lookup tables of all VRFs; the kernel backs what is used.
+const FIB_BYTES: usize = 1 << 30;
+/// Control looks after its tables at least this often.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What a plane is started with.
+#[derive(Clone, Debug)]
+pub struct PlaneOptions {
+    /// Frames.
+    pub frames: u32,
+    /// A worker each, and the core it is pinned to, if any.
+    pub cores: Vec<Option<usize>>,
+    /// What workers do when idle.
+    pub idle: Idle,
+}
+
+/// Why a plane cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// The running data plane.
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    looker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Between the socket's threads and the one that looks after events.
+struct Shared {
+    state: Mutex<State>,
+    stop: AtomicBool,
+    ready: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // After a panic under the lock (a bug) the rest goes on as well as it can.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything control knows.
+struct State {
+    clock: Clock,
+    /// The time where no clock runs: captures and tests say what time it is.
+    manual_ns: Option<u64>,
+    umem: Umem,
+    pool: Arc<Pool>,
+    frames: Frames,
+    forwarding: Arc<Forwarding>,
+    interfaces: Publisher<Interfaces>,
+    rib: Rib,
+    neighbours: Neighbours,
+    events: Events,
+    workers: Workers,
+    ports: Ports,
+    vrfs: HashMap<String, VrfId>,
+    connected: Connected,
+    routes: BTreeMap<String, RouteSpec>,
+    permanent: BTreeMap<String, NeighborSpec>,
+    trace: Trace,
+}
+
+impl State {
+    fn new(options: &PlaneOptions, events: Events, manual: bool) -> Result<(Self, Vec<ManualWorker>), StartError> {
+        let fail = |what: &str| {
+            let what = what.to_owned();
+            move |error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"))
+        };
+        let umem = Umem::new(options.frames).map_err(|error| StartError(error.to_string()))?;
+        let (arena, frames) = Arena::over(umem.clone()).map_err(|error| fail("cannot set frames aside")(&error))?;
+        let pool = Pool::new(arena, frames);
+        let qsbr = Arc::new(Qsbr::new(options.cores.len()));
+        let fib = fib::Pool::new(FIB_BYTES, fib::Pages::Huge, qsbr.clone())
+            .map_err(|error| fail("cannot reserve memory for routes")(&error))?;
+        let forwarding = Arc::new(Forwarding::default());
+        let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
+        let interfaces = Publisher::new(Interfaces::default());
+        let clock = Clock::new();
+        let ground = workers::Ground {
+            pool: &pool,
+            qsbr: &qsbr,
+            clock,
+            wiring: crate::wiring::Shared {
+                interfaces: &interfaces,
+                rib: &rib,
+                forwarding: &forwarding,
+                events: &events,
+            },
+        };
+        let (workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
+        let state = Self {
+            clock,
+            manual_ns: manual.then_some(0),
+            umem,
+            frames: pool.frames(),
+            pool,
+            forwarding,
+            interfaces,
+            rib,
+            neighbours: Neighbours::default(),
+            events,
+            workers,
+            ports: Ports::default(),
+            vrfs: HashMap::from([("default".to_owned(), VrfId(0))]),
+            connected: Connected::default(),
+            routes: BTreeMap::new(),
+            permanent: BTreeMap::new(),
+            trace: Trace::default(),
+        };
+        Ok((state, manual_workers))
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.manual_ns.unwrap_or_else(|| self.clock.now_ns())
+    }
+
+    /// Carries a plan out. Ports first, for what they need can be missing; then addresses, neighbours and routes.
+    fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        let opened = self.prepare_ports(plan)?;
+        let before = (self.routes.clone_of(plan), self.permanent.clone_of(plan));
+        match self.write_tables(plan) {
+            Ok(()) => {
+                self.finish_ports(opened);
+                Ok(())
+            }
+            Err(refusal) => {
+                before.0.restore(&mut self.routes);
+                before.1.restore(&mut self.permanent);
+                self.revert_ports(opened);
+                // What was there before fits again.
+                let _ = self.connect();
+                let _ = self.write_routes(None);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Does what events and time demand; when it wants to be called again.
+    fn look_after(&mut self) -> Duration {
+        self.heed_events();
+        self.tend_neighbours();
+        self.tend_ports();
+        self.interfaces.reclaim();
+        let now_ns = self.now_ns();
+        let next = self
+            .neighbours
+            .next_deadline()
+            .map_or(u64::MAX, |deadline| deadline.saturating_sub(now_ns));
+        TICK.min(Duration::from_nanos(next))
+    }
+}
+
+/// The part of a map that a plan may change, to be put back if it is refused.
+struct Saved<T>(Vec<(String, Option<T>)>);
+
+trait CloneOf<T> {
+    fn clone_of(&self, plan: &Plan) -> Saved<T>;
+}
+
+impl<T: Clone> CloneOf<T> for BTreeMap<String, T> {
+    fn clone_of(&self, plan: &Plan) -> Saved<T> {
+        let names = plan.changes.iter().map(|planned| &planned.key.name);
+        Saved(names.map(|name| (name.clone(), self.get(name).cloned())).collect())
+    }
+}
+
+impl<T> Saved<T> {
+    fn restore(self, map: &mut BTreeMap<String, T>) {
+        for (name, value) in self.0 {
+            match value {
+                Some(value) => map.insert(name, value),
+                None => map.remove(&name),
+            };
+        }
+    }
+}
+
+impl DataPlane {
+    /// Starts the workers, with no port and no route.
+    ///
+    /// # Errors
+    /// Memory or threads that cannot be had, in a sentence.
+    pub fn start(options: &PlaneOptions) -> Result<Self, StartError> {
+        let looker: Arc<Mutex<Option<Thread>>> = Arc::default();
+        let wake = looker.clone();
+        let events = Events::new(move || {
+            if let Some(thread) = &*wake.lock().unwrap_or_else(PoisonError::into_inner) {
+                thread.unpark();
+            }
+        });
+        let (state, _) = State::new(options, events, false)?;
+        let (stop, ready) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            stop,
+            ready,
+        });
+        let theirs = shared.clone();
+        let look = move || {
+            while !theirs.stop.load(Ordering::Relaxed) {
+                let wait = theirs.lock().look_after();
+                std::thread::park_timeout(wait);
+            }
+        };
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(look);
+        let thread = thread.map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
+        *looker.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
+        Ok(Self {
+            shared,
+            looker: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Says that everything asked for at the start is there.
+    pub fn set_ready(&self) {
+        self.shared.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the workers, which closes the sockets, and lets go of the devices, which are left as they were found.
+    pub fn shut_down(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(looker) = looker {
+            looker.thread().unpark();
+            let _ = looker.join();
+        }
+        let mut state = self.shared.lock();
+        state.workers.stop();
+        state.ports.close_all();
+    }
+
+    /// Tells of a change of a network device.
+    pub fn link_changed(&self, link: &crate::links::Link) {
+        self.shared.lock().link_changed(link);
+    }
+
+    /// The other end of a port of driver `memory`.
+    pub fn memory_end(&self, port: &str) -> Option<MemoryEnd> {
+        self.shared.lock().ports.memory_end(port)
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+/// The same plane without threads and clock: the caller turns the workers and says what time it is. For captures, tests
+/// and benchmarks.
+pub struct ManualPlane {
+    state: State,
+    workers: Vec<ManualWorker>,
+}
+
+impl ManualPlane {
+    /// Sets a plane up at time zero.
+    ///
+    /// # Errors
+    /// Memory that cannot be had.
+    pub fn new(options: &PlaneOptions) -> Result<Self, StartError> {
+        let (state, workers) = State::new(options, Events::new(|| {}), true)?;
+        Ok(Self { state, workers })
+    }
+
+    /// Carries a plan out.
+    ///
+    /// # Errors
+    /// Why it cannot be done; nothing has changed then.
+    pub fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        self.state.apply(plan)
+    }
+
+    /// One turn of every worker and of control at this time, which must not go back. Packets carried.
+    pub fn turn(&mut self, now_ns: u64) -> usize {
+        self.state.manual_ns = Some(now_ns);
+        let carried = self.workers.iter_mut().map(|worker| worker.turn(now_ns)).sum();
+        self.state.look_after();
+        carried
+    }
+
+    /// The other end of a port of driver `memory`.
+    pub fn memory_end(&self, port: &str) -> Option<MemoryEnd> {
+        self.state.ports.memory_end(port)
+    }
+
+    /// The number of a port.
+    pub fn port_id(&self, port: &str) -> Option<PortId> {
+        self.state.ports.id(port)
+    }
+
+    /// A worker, to be turned alone.
+    pub fn worker(&mut self, number: usize) -> Option<&mut ManualWorker> {
+        self.workers.get_mut(number)
+    }
+
+    /// The views of the plane, as the socket gives them.
+    pub fn views(&mut self) -> views::Views<'_> {
+        views::Views(&mut self.state)
+    }
+}

@@ -1,0 +1,185 @@
+//! Neighbours: what workers heard, what is asked, what adjacencies are told.
+
+use std::net::IpAddr;
+
+use fastpath::arena::HEADROOM;
+use fastpath::events::Event;
+use fastpath::forwarding::LinkState;
+use fastpath::meta::PortId;
+use fastpath::neighbours::{Action, Key};
+use fastpath::rib::{Hop, Origin, Target};
+use fastpath::wire::{arp, ethernet, ndp};
+use zerocopy::IntoBytes;
+
+use super::State;
+use super::routes::host;
+use crate::resource::{self, NeighborSpec, Resource};
+use crate::store::Plan;
+
+/// Most events heeded at once, so that a flood of them does not keep the socket waiting.
+const EVENTS_AT_ONCE: usize = 1024;
+
+impl State {
+    /// Takes in what workers saw.
+    pub(super) fn heed_events(&mut self) {
+        let now_ns = self.now_ns();
+        let mut actions = vec![];
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = self.events.next() else { break };
+            match event {
+                Event::Resolve { port, address } => self.neighbours.resolve(now_ns, (port, address), &mut actions),
+                Event::Neighbour {
+                    port,
+                    address,
+                    mac,
+                    answer,
+                } => {
+                    self.neighbours
+                        .heard(now_ns, (port, address), mac, answer, &mut actions);
+                }
+            }
+        }
+        self.act(actions);
+    }
+
+    /// Asks again, and gives up.
+    pub(super) fn tend_neighbours(&mut self) {
+        let mut actions = vec![];
+        self.neighbours.tick(self.now_ns(), &mut actions);
+        self.act(actions);
+    }
+
+    /// Forgets everything about a port that goes.
+    pub(super) fn forget_neighbours(&mut self, port: PortId) {
+        let mut actions = vec![];
+        self.neighbours.forget_port(port, true, &mut actions);
+        self.act(actions);
+    }
+
+    /// Writes down the neighbours of a plan.
+    pub(super) fn write_permanent(&mut self, plan: &Plan) {
+        let mut actions = vec![];
+        let now_ns = self.now_ns();
+        for planned in plan.of_kind(resource::Kind::Neighbor) {
+            if let Some(old) = self.permanent.remove(&planned.key.name)
+                && let Some(key) = self.key_of(&old)
+            {
+                self.neighbours.forget(key, &mut actions);
+            }
+            if let Some(Resource::Neighbor(object)) = planned.after.as_deref() {
+                let spec = &object.body.spec;
+                self.permanent.insert(planned.key.name.clone(), spec.clone());
+                if let Some(key) = self.key_of(spec) {
+                    self.neighbours.set_permanent(now_ns, key, spec.mac.0, &mut actions);
+                }
+            }
+        }
+        self.act(actions);
+    }
+
+    fn key_of(&self, spec: &NeighborSpec) -> Option<Key> {
+        Some((self.ports.id(&spec.port)?, spec.address))
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        if actions.is_empty() {
+            return;
+        }
+        for action in actions {
+            match action {
+                Action::Ask(key, known) => self.ask(key, known),
+                Action::Known(key, mac) => self.set_link(key, LinkState::Complete, mac),
+                Action::Failed(key) => self.set_link(key, LinkState::Failed, [0; 6]),
+                Action::Incomplete((port, address)) => {
+                    self.rib.set_link(port, address, LinkState::Incomplete, [0; 6]);
+                }
+                Action::Forgotten((port, address)) => {
+                    if let Some(vrf) = self.vrf_of(port) {
+                        // Should the table have no room for it, the route leads to an adjacency that asks again.
+                        let _ = self.rib.clear(vrf, host(address), Origin::Neighbour);
+                    }
+                    self.rib.clear_link(port, address);
+                }
+            }
+        }
+        self.workers.wake();
+    }
+
+    fn vrf_of(&self, port: PortId) -> Option<fastpath::meta::VrfId> {
+        Some(self.vrf(&self.ports.get(port)?.spec.vrf))
+    }
+
+    /// Tells adjacencies, and has a route of its own lead to the neighbour.
+    fn set_link(&mut self, (port, address): Key, state: LinkState, mac: [u8; 6]) {
+        self.rib.set_link(port, address, state, mac);
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if let (false, Some(vrf)) = (link_local, self.vrf_of(port)) {
+            let target = Target::Hops(vec![Hop {
+                port,
+                address,
+                weight: 1,
+            }]);
+            if let Err(full) = self.rib.set(vrf, host(address), Origin::Neighbour, &target) {
+                tracing::warn!("cannot send to neighbour {address}: {full}");
+            }
+        }
+    }
+
+    /// Sends a question: to everybody, or to where the neighbour was.
+    fn ask(&mut self, (port, wanted): Key, known: Option<[u8; 6]>) {
+        let Some(packet) = self.question(port, wanted, known) else {
+            return;
+        };
+        let Some(mut frame) = self.frames.take() else { return };
+        let mut content = self.frames.packet(&mut frame);
+        *content.meta = fastpath::meta::Meta::default();
+        (content.meta.port, content.meta.egress) = (port, port);
+        // A question is shorter than a frame.
+        let _ = content.fill(HEADROOM, &packet);
+        let mut frames = vec![frame];
+        self.workers.inject(self.workers.owner(port, 0), &mut frames);
+        frames.into_iter().for_each(|frame| self.frames.give(frame));
+    }
+
+    fn question(&self, port: PortId, wanted: IpAddr, known: Option<[u8; 6]>) -> Option<Vec<u8>> {
+        let interfaces = self.interfaces.current();
+        let interface = interfaces.get(port)?;
+        let mut packet = vec![];
+        match wanted {
+            IpAddr::V4(wanted) => {
+                let source = interfaces.source_for(port, interface.vrf, wanted.into());
+                let source = match source {
+                    Some(IpAddr::V4(source)) => source.octets(),
+                    _ => [0; 4],
+                };
+                let target = known.unwrap_or(ethernet::BROADCAST);
+                let link = ethernet::Header {
+                    target,
+                    source: interface.mac,
+                    ether_type: ethernet::ARP.into(),
+                };
+                let ours = (interface.mac, source);
+                let question = arp::Packet::new(arp::REQUEST, ours, (known.unwrap_or_default(), wanted.octets()));
+                packet.extend_from_slice(link.as_bytes());
+                packet.extend_from_slice(question.as_bytes());
+            }
+            IpAddr::V6(wanted) => {
+                let wanted = wanted.octets();
+                let group = ndp::solicited_node(wanted);
+                let (to, target) = match known {
+                    Some(mac) => (wanted, mac),
+                    None => (group, ethernet::multicast(group)),
+                };
+                let source = interface.link_local().octets();
+                let link = ethernet::Header {
+                    target,
+                    source: interface.mac,
+                    ether_type: ethernet::IPV6.into(),
+                };
+                packet.extend_from_slice(link.as_bytes());
+                packet.extend_from_slice(&ndp::solicitation(source, interface.mac, wanted, to));
+            }
+        }
+        Some(packet)
+    }
+}

@@ -1,0 +1,452 @@
+//! Ports: devices opened and closed, queues handed to workers, states followed.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use fastpath::interfaces::{Interface, Interfaces};
+use fastpath::meta::{PortId, VrfId};
+use fastpath::port::memory::{MemoryEnd, memory};
+use fastpath::port::pcap::PcapQueue;
+use fastpath::port::socket::SocketQueue;
+use fastpath::port::{Queue, QueueCounters, xdp};
+
+use super::State;
+use crate::refusal::Refusal;
+use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, ZeroCopy};
+use crate::store::{Plan, Planned};
+
+/// Entries of each of a socket's rings.
+const RING: u32 = 2048;
+
+/// What is behind a port.
+enum Backing {
+    Device(xdp::Device),
+    Memory(MemoryEnd),
+    Capture,
+}
+
+/// What is behind a port, its queues, and how its driver runs.
+type Behind = (Backing, Vec<Box<dyn Queue>>, String);
+
+/// One port.
+pub(super) struct Port {
+    pub id: PortId,
+    pub name: String,
+    pub spec: PortSpec,
+    pub mac: [u8; 6],
+    backing: Option<Backing>,
+    /// How the driver runs, in words.
+    pub mode: String,
+    /// The device can pass packets.
+    pub running: bool,
+    /// Why it is down.
+    pub why: Option<String>,
+    /// Each queue's worker and counters, those of closed queues included.
+    pub counters: Vec<(usize, Arc<QueueCounters>)>,
+    /// How many of them are of queues now closed.
+    pub closed: usize,
+}
+
+impl Port {
+    pub fn is_up(&self) -> bool {
+        self.backing.is_some() && self.running
+    }
+
+    pub fn interface(&self, vrf: VrfId) -> Interface {
+        let addresses = self
+            .spec
+            .addresses
+            .iter()
+            .map(|net| (net.addr(), net.prefix_len()))
+            .collect();
+        Interface {
+            name: self.name.clone(),
+            mac: self.mac,
+            mtu: self.spec.mtu,
+            vrf,
+            addresses,
+        }
+    }
+
+    fn sees(&self, link: &crate::links::Link) -> bool {
+        self.spec.driver == Driver::Xdp && self.spec.device == link.name
+    }
+}
+
+/// All ports.
+#[derive(Default)]
+pub(super) struct Ports {
+    pub list: Vec<Option<Port>>,
+    names: HashMap<String, PortId>,
+}
+
+impl Ports {
+    pub fn id(&self, name: &str) -> Option<PortId> {
+        self.names.get(name).copied()
+    }
+
+    pub fn get(&self, id: PortId) -> Option<&Port> {
+        self.list.get(id.index()).and_then(Option::as_ref)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Port> {
+        let id = self.id(name)?;
+        self.list.get_mut(id.index()).and_then(Option::as_mut)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Port> {
+        self.list.iter().flatten()
+    }
+
+    pub fn name_of(&self, id: PortId) -> String {
+        self.get(id)
+            .map_or_else(|| format!("port {}", id.0), |port| port.name.clone())
+    }
+
+    pub fn memory_end(&self, name: &str) -> Option<MemoryEnd> {
+        match &self.get(self.id(name)?)?.backing {
+            Some(Backing::Memory(end)) => Some(end.clone()),
+            _ => None,
+        }
+    }
+
+    /// Lets go of every device; the workers have closed the sockets already.
+    pub fn close_all(&mut self) {
+        self.list.iter_mut().flatten().for_each(|port| port.backing = None);
+    }
+
+    fn insert(&mut self, port: Port) {
+        let at = port.id.index();
+        self.names.insert(port.name.clone(), port.id);
+        if self.list.len() <= at {
+            self.list.resize_with(at + 1, || None);
+        }
+        self.list[at] = Some(port);
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Port> {
+        let id = self.names.remove(name)?;
+        self.list.get_mut(id.index()).and_then(Option::take)
+    }
+
+    fn free_id(&self) -> PortId {
+        let free = self.list.iter().position(Option::is_none).unwrap_or(self.list.len());
+        PortId(free as u16)
+    }
+}
+
+/// What `prepare_ports` did, to be finished or taken back.
+#[derive(Default)]
+pub(super) struct Opened {
+    created: Vec<String>,
+    /// Ports that changed, as they were.
+    changed: Vec<(String, PortSpec)>,
+    /// Ports to be removed at the end.
+    removed: Vec<String>,
+}
+
+fn port_spec(resource: Option<&Arc<Resource>>) -> Option<&PortSpec> {
+    match resource.map(AsRef::as_ref) {
+        Some(Resource::Port(object)) => Some(&object.body.spec),
+        _ => None,
+    }
+}
+
+/// Whether a change of the spec needs the device opened again.
+fn needs_reopening(old: &PortSpec, new: &PortSpec) -> bool {
+    let device = |spec: &PortSpec| (spec.device.clone(), spec.driver, spec.mode, spec.zero_copy, spec.queues);
+    device(old) != device(new)
+}
+
+impl State {
+    /// Opens what the plan needs. On a refusal everything is as it was.
+    pub(super) fn prepare_ports(&mut self, plan: &Plan) -> Result<Opened, Refusal> {
+        let mut opened = Opened::default();
+        for planned in plan.of_kind(Kind::Port) {
+            let name = planned.key.name.clone();
+            let result = match (port_spec(planned.before.as_ref()), port_spec(planned.after.as_ref())) {
+                (None, Some(spec)) => self
+                    .create_port(&name, spec, planned)
+                    .map(|()| opened.created.push(name)),
+                (Some(old), Some(new)) => {
+                    let result = self.change_port(&name, new, planned);
+                    result.map(|()| opened.changed.push((name, old.clone())))
+                }
+                (Some(_), None) => {
+                    opened.removed.push(name);
+                    Ok(())
+                }
+                (None, None) => Ok(()),
+            };
+            if let Err(refusal) = result {
+                self.revert_ports(opened);
+                return Err(refusal);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Takes back what `prepare_ports` did.
+    pub(super) fn revert_ports(&mut self, opened: Opened) {
+        for (name, spec) in opened.changed {
+            // The device was there a moment ago; if it is gone by now, the port shows that.
+            let _ = self.set_spec(&name, &spec);
+        }
+        opened.created.iter().for_each(|name| self.remove_port(name));
+        self.publish_interfaces();
+    }
+
+    /// Removes what the plan removes: nothing refers to it any more.
+    pub(super) fn finish_ports(&mut self, opened: Opened) {
+        opened.removed.iter().for_each(|name| self.remove_port(name));
+        self.publish_interfaces();
+    }
+
+    fn remove_port(&mut self, name: &str) {
+        self.close_port(name);
+        if let Some(port) = self.ports.remove(name) {
+            self.forget_neighbours(port.id);
+        }
+    }
+
+    fn create_port(&mut self, name: &str, spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
+        refuse_unavailable(spec, planned)?;
+        let id = self.ports.free_id();
+        let [high, low] = (id.0 + 1).to_be_bytes();
+        let mac = [0x02, 0x4d, 0x47, 0x00, high, low];
+        let (mode, running) = (String::new(), true);
+        let (counters, closed) = (vec![], 0);
+        let spec = spec.clone();
+        let name = name.to_owned();
+        self.ports.insert(Port {
+            id,
+            name: name.clone(),
+            spec,
+            mac,
+            backing: None,
+            mode,
+            running,
+            why: None,
+            counters,
+            closed,
+        });
+        self.open_port(&name).map_err(|reason| {
+            self.ports.remove(&name);
+            Refusal::of_field(&planned.origin, "spec.device", reason)
+        })
+    }
+
+    fn change_port(&mut self, name: &str, spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
+        refuse_unavailable(spec, planned)?;
+        let Some(old) = self.ports.get_mut(name).map(|port| port.spec.clone()) else {
+            return Ok(());
+        };
+        self.set_spec(name, spec).map_err(|reason| {
+            let _ = self.set_spec(name, &old);
+            Refusal::of_field(&planned.origin, "spec.device", reason)
+        })
+    }
+
+    fn set_spec(&mut self, name: &str, spec: &PortSpec) -> Result<(), String> {
+        let Some(port) = self.ports.get_mut(name) else {
+            return Ok(());
+        };
+        let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && port.spec.driver != Driver::Xdp);
+        port.spec = spec.clone();
+        if reopen {
+            self.close_port(name);
+            self.open_port(name)?;
+        }
+        Ok(())
+    }
+
+    /// Opens what is behind a port and hands its queues to the workers.
+    pub(super) fn open_port(&mut self, name: &str) -> Result<(), String> {
+        let Some(port) = self.ports.get_mut(name) else {
+            return Ok(());
+        };
+        let (id, spec) = (port.id, port.spec.clone());
+        let (backing, queues, mode) = match spec.driver {
+            Driver::Xdp => self.open_device(&spec)?,
+            Driver::Memory => {
+                let (queue, end) = memory();
+                let queues: Vec<Box<dyn Queue>> = vec![Box::new(queue)];
+                (Backing::Memory(end), queues, String::new())
+            }
+            Driver::Pcap => {
+                let queue = PcapQueue::open(Path::new(&spec.device)).map_err(|error| error.to_string())?;
+                let queues: Vec<Box<dyn Queue>> = vec![Box::new(queue)];
+                (Backing::Capture, queues, String::new())
+            }
+            Driver::Tap => return Err("driver tap is not available in this version".to_owned()),
+        };
+        let counters = self.workers.attach(id, queues);
+        let Some(port) = self.ports.get_mut(name) else {
+            return Ok(());
+        };
+        if let Backing::Device(device) = &backing {
+            port.mac = device.mac();
+        }
+        port.counters.extend(counters);
+        port.mode = mode;
+        port.backing = Some(backing);
+        port.running = true;
+        port.why = None;
+        Ok(())
+    }
+
+    fn open_device(&self, spec: &PortSpec) -> Result<Behind, String> {
+        let options = xdp::Options {
+            device: spec.device.clone(),
+            mode: match spec.mode.unwrap_or_default() {
+                Mode::Auto => xdp::Mode::Auto,
+                Mode::Native => xdp::Mode::Native,
+                Mode::Generic => xdp::Mode::Generic,
+            },
+            zero_copy: match spec.zero_copy.unwrap_or_default() {
+                ZeroCopy::Auto => xdp::ZeroCopy::Auto,
+                ZeroCopy::Always => xdp::ZeroCopy::Always,
+                ZeroCopy::Never => xdp::ZeroCopy::Never,
+            },
+            queues: u32::from(spec.queues),
+            ring_size: RING,
+        };
+        let (device, sockets) = xdp::Device::open(&self.umem, &options).map_err(|error| error.to_string())?;
+        if device.mtu() < u32::from(spec.mtu) {
+            let (name, has) = (&spec.device, device.mtu());
+            return Err(format!(
+                "device {name} has an MTU of {has}, less than the port's {}; set mtu: {has}, or `ip link set {name} mtu {}`",
+                spec.mtu, spec.mtu
+            ));
+        }
+        // A few ports must not drain the pool: each socket gets at most an eighth of what there is.
+        let level = (self.pool.arena().frames() / 8 / u32::from(spec.queues)).clamp(64, RING) as usize;
+        let queue = |socket| -> Box<dyn Queue> { Box::new(SocketQueue::new(socket, level)) };
+        let mode = match (device.attached(), device.zero_copy()) {
+            (attached, true) => format!("{attached} zero-copy"),
+            (attached, false) => attached.to_string(),
+        };
+        Ok((Backing::Device(device), sockets.into_iter().map(queue).collect(), mode))
+    }
+
+    fn close_port(&mut self, name: &str) {
+        let Some(id) = self.ports.id(name) else { return };
+        self.workers.detach(id);
+        if let Some(port) = self.ports.get_mut(name) {
+            // The program goes first with the device; the sockets are closed by now.
+            port.backing = None;
+            port.closed = port.counters.len();
+        }
+    }
+
+    /// A device came, went or changed.
+    pub(super) fn link_changed(&mut self, link: &crate::links::Link) {
+        let names: Vec<String> = self
+            .ports
+            .iter()
+            .filter(|port| port.sees(link))
+            .map(|port| port.name.clone())
+            .collect();
+        for name in names {
+            if link.removed || self.device_was_replaced(&name, link) {
+                self.lose_device(&name, &format!("device {} is gone", link.name));
+            }
+            if !link.removed {
+                self.follow_device(&name, link);
+            }
+        }
+        self.publish_interfaces();
+    }
+
+    fn device_was_replaced(&self, name: &str, link: &crate::links::Link) -> bool {
+        let port = self.ports.id(name).and_then(|id| self.ports.get(id));
+        matches!(port.and_then(|port| port.backing.as_ref()), Some(Backing::Device(device)) if device.ifindex() != link.ifindex)
+    }
+
+    fn lose_device(&mut self, name: &str, why: &str) {
+        self.close_port(name);
+        if let Some(port) = self.ports.get_mut(name) {
+            tracing::warn!("port {name} is down: {why}");
+            port.why = Some(why.to_owned());
+        }
+    }
+
+    fn follow_device(&mut self, name: &str, link: &crate::links::Link) {
+        let Some(port) = self.ports.get_mut(name) else { return };
+        if port.backing.is_none() {
+            match self.open_port(name) {
+                Ok(()) => tracing::info!("port {name} is back"),
+                Err(why) => {
+                    if let Some(port) = self.ports.get_mut(name) {
+                        port.why = Some(why);
+                    }
+                    return;
+                }
+            }
+        }
+        let Some(port) = self.ports.get_mut(name) else { return };
+        let was = port.running;
+        port.running = link.running;
+        port.why = match (link.up, link.running) {
+            (_, true) => None,
+            (true, false) => Some(format!("device {} has no carrier", link.name)),
+            (false, false) => Some(format!("device {} is down; `ip link set {} up`", link.name, link.name)),
+        };
+        port.mac = link.mac;
+        if was != link.running {
+            let state = if link.running { "up" } else { "down" };
+            tracing::info!("port {name} is {state}");
+        }
+    }
+
+    /// Tries again to open what could not be opened.
+    pub(super) fn tend_ports(&mut self) {
+        if self.manual_ns.is_some() {
+            return;
+        }
+        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp;
+        let names: Vec<String> = self.ports.iter().filter(lost).map(|port| port.name.clone()).collect();
+        for name in names {
+            if self.open_port(&name).is_ok() {
+                tracing::info!("port {name} is back");
+                self.publish_interfaces();
+            }
+        }
+    }
+
+    /// Shows nodes the ports as they are now, and tells adjacencies their link addresses and MTUs.
+    pub(super) fn publish_interfaces(&mut self) {
+        let ports: Vec<(PortId, [u8; 6], u16)> = self
+            .ports
+            .iter()
+            .map(|port| (port.id, port.mac, port.spec.mtu))
+            .collect();
+        ports
+            .into_iter()
+            .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
+        let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
+        let interfaces = self
+            .ports
+            .list
+            .iter()
+            .map(|port| port.as_ref().map(|port| port.interface(vrf(port))));
+        let interfaces = Interfaces(interfaces.collect());
+        if *self.interfaces.current() != interfaces {
+            self.interfaces.publish(interfaces);
+        }
+    }
+}
+
+/// What a port may say but this version cannot do.
+fn refuse_unavailable(spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
+    let refuse = |field, reason: &str| Err(Refusal::of_field(&planned.origin, field, reason));
+    match (spec.driver, spec.punt) {
+        (Driver::Tap, _) => refuse("spec.driver", "driver tap is not available in this version; use xdp"),
+        (_, Punt::Tap | Punt::Kernel) => refuse("spec.punt", "punting is not available in this version; use none"),
+        (Driver::Pcap | Driver::Memory, _) if spec.queues != 1 => {
+            refuse("spec.queues", "ports of drivers pcap and memory have one queue")
+        }
+        _ => Ok(()),
+    }
+}

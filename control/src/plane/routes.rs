@@ -1,0 +1,199 @@
+//! Routes: those that follow from the ports' addresses, and those that are written down.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use fastpath::interfaces::shares_prefix;
+use fastpath::meta::{PortId, VrfId};
+use fastpath::rib::{Full, Hop, Origin, Target};
+use ipnet::IpNet;
+
+use super::State;
+use super::ports::Port;
+use crate::refusal::Refusal;
+use crate::resource::{self, Kind, Resource, RouteSpec};
+use crate::store::Plan;
+
+/// The routes that follow from the ports' addresses, as last written.
+pub(super) type Connected = HashMap<(VrfId, IpNet), Target>;
+
+/// A prefix with one address.
+pub(super) fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
+}
+
+fn route_spec(resource: Option<&std::sync::Arc<Resource>>) -> Option<&RouteSpec> {
+    match resource.map(AsRef::as_ref) {
+        Some(Resource::Route(object)) => Some(&object.body.spec),
+        _ => None,
+    }
+}
+
+impl State {
+    /// Writes addresses, neighbours and routes of a plan whose ports are open.
+    pub(super) fn write_tables(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        self.learn_vrfs(plan)?;
+        let removed: BTreeSet<&str> = plan
+            .of_kind(Kind::Port)
+            .filter(|planned| planned.after.is_none())
+            .map(|planned| planned.key.name.as_str())
+            .collect();
+        let ports_changed = plan.of_kind(Kind::Port).next().is_some();
+        for planned in plan.of_kind(Kind::Route) {
+            let name = &planned.key.name;
+            match route_spec(planned.after.as_ref()) {
+                Some(spec) => self.routes.insert(name.clone(), spec.clone()),
+                None => self.routes.remove(name),
+            };
+        }
+        self.publish_interfaces();
+        // Routes that go are cleared before ports and addresses, those that come are written after them.
+        let changed: Vec<&str> = plan
+            .of_kind(Kind::Route)
+            .map(|planned| planned.key.name.as_str())
+            .collect();
+        for planned in plan.of_kind(Kind::Route) {
+            let (before, after) = (route_spec(planned.before.as_ref()), route_spec(planned.after.as_ref()));
+            if let Some(old) = before
+                && after.is_none_or(|new| (&new.vrf, new.destination) != (&old.vrf, old.destination))
+            {
+                let vrf = self.vrf(&old.vrf);
+                self.rib.clear(vrf, old.destination, Origin::Static).map_err(refuse)?;
+            }
+        }
+        self.connect_but(&removed).map_err(refuse)?;
+        self.write_permanent(plan);
+        self.write_routes((!ports_changed).then_some(&changed)).map_err(refuse)
+    }
+
+    /// Gives every VRF that is named a number.
+    fn learn_vrfs(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        for planned in &plan.changes {
+            let name = match planned.after.as_deref() {
+                Some(Resource::Port(object)) => &object.body.spec.vrf,
+                Some(Resource::Route(object)) => &object.body.spec.vrf,
+                _ => continue,
+            };
+            let next = VrfId(self.vrfs.len() as u16);
+            if usize::from(next.0) >= VRFS_MAX && !self.vrfs.contains_key(name) {
+                let reason = format!("there are {VRFS_MAX} tables of routes already");
+                return Err(Refusal::of_field(&planned.origin, "spec.vrf", reason));
+            }
+            let id = *self.vrfs.entry(name.clone()).or_insert(next);
+            self.rib.ensure_vrf(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn vrf(&self, name: &str) -> VrfId {
+        self.vrfs.get(name).copied().unwrap_or_default()
+    }
+
+    /// Makes the connected routes what the ports' addresses say.
+    pub(super) fn connect(&mut self) -> Result<(), Full> {
+        self.connect_but(&BTreeSet::new())
+    }
+
+    fn connect_but(&mut self, removed: &BTreeSet<&str>) -> Result<(), Full> {
+        let mut wanted = Connected::new();
+        for port in self.ports.iter().filter(|port| !removed.contains(port.name.as_str())) {
+            wanted.extend(connected_by(port, self.vrf(&port.spec.vrf)));
+        }
+        let gone: Vec<_> = self
+            .connected
+            .keys()
+            .filter(|key| !wanted.contains_key(key))
+            .copied()
+            .collect();
+        for (vrf, net) in gone {
+            self.rib.clear(vrf, net, Origin::Connected)?;
+            self.connected.remove(&(vrf, net));
+        }
+        for ((vrf, net), target) in wanted {
+            if self.connected.get(&(vrf, net)) != Some(&target) {
+                self.rib.set(vrf, net, Origin::Connected, &target)?;
+                self.connected.insert((vrf, net), target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes static routes: those named, or all of them, for ports have changed.
+    pub(super) fn write_routes(&mut self, only: Option<&[&str]>) -> Result<(), Full> {
+        let named = |name: &String| only.is_none_or(|only| only.contains(&name.as_str()));
+        let specs: Vec<RouteSpec> = self
+            .routes
+            .iter()
+            .filter(|(name, _)| named(name))
+            .map(|(_, spec)| spec.clone())
+            .collect();
+        for spec in specs {
+            let vrf = self.vrf(&spec.vrf);
+            self.rib
+                .set(vrf, spec.destination, Origin::Static, &self.target_of(&spec))?;
+        }
+        Ok(())
+    }
+
+    fn target_of(&self, spec: &RouteSpec) -> Target {
+        let mut hops = vec![];
+        for hop in &spec.via {
+            match &hop.target {
+                resource::Target::Drop => return Target::Drop,
+                resource::Target::OnLink(name) => match self.ports.id(name) {
+                    Some(port) => return Target::OnLink(port),
+                    None => return Target::Drop,
+                },
+                resource::Target::Gateway(address) => {
+                    let port = self.port_towards(self.vrf(&spec.vrf), *address);
+                    hops.extend(port.map(|port| Hop {
+                        port,
+                        address: *address,
+                        weight: hop.weight,
+                    }));
+                }
+            }
+        }
+        if hops.is_empty() {
+            Target::Drop
+        } else {
+            Target::Hops(hops)
+        }
+    }
+
+    /// The port whose subnet an address is in.
+    fn port_towards(&self, vrf: VrfId, address: IpAddr) -> Option<PortId> {
+        let near = |port: &&Port| {
+            let mut subnets = port.spec.addresses.iter();
+            self.vrf(&port.spec.vrf) == vrf && subnets.any(|net| shares_prefix(net.addr(), address, net.prefix_len()))
+        };
+        self.ports.iter().find(near).map(|port| port.id)
+    }
+}
+
+/// Most tables of routes.
+const VRFS_MAX: usize = 4096;
+
+fn refuse(full: Full) -> Refusal {
+    Refusal::new(format!("{full}; nothing was changed"))
+}
+
+/// The routes of one port: its addresses are ours, its subnets are on its link.
+fn connected_by(port: &Port, vrf: VrfId) -> Vec<((VrfId, IpNet), Target)> {
+    let mut routes = vec![];
+    for net in &port.spec.addresses {
+        if net.prefix_len() < net.max_prefix_len() {
+            routes.push(((vrf, net.trunc()), Target::OnLink(port.id)));
+        }
+        if let IpNet::V4(v4) = net
+            && v4.prefix_len() < 31
+        {
+            routes.push(((vrf, host(v4.network().into())), Target::Broadcast));
+            routes.push(((vrf, host(v4.broadcast().into())), Target::Broadcast));
+        }
+        routes.push(((vrf, host(net.addr())), Target::Local));
+    }
+    let link_local = port.interface(vrf).link_local();
+    routes.push(((vrf, host(link_local.into())), Target::Local));
+    routes
+}
