@@ -14,7 +14,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use fastpath::arena::Arena;
-use fastpath::clock::Clock;
+use fastpath::clock::{Calibration, Clock};
 use fastpath::events::Events;
 use fastpath::fib;
 use fastpath::forwarding::Forwarding;
@@ -81,6 +81,7 @@ impl Shared {
 /// Everything control knows.
 struct State {
     clock: Clock,
+    start: Calibration,
     /// The time where no clock runs: captures and tests say what time it is.
     manual_ns: Option<u64>,
     umem: Umem,
@@ -130,6 +131,7 @@ impl State {
         let (workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
         let state = Self {
             clock,
+            start: Calibration::begin(),
             manual_ns: manual.then_some(0),
             umem,
             frames: pool.frames(),
@@ -157,19 +159,18 @@ impl State {
     /// Carries a plan out. Ports first, for what they need can be missing; then addresses, neighbours and routes.
     fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
         let opened = self.prepare_ports(plan)?;
-        let before = (self.routes.clone_of(plan), self.permanent.clone_of(plan));
+        let before = Saved::of(&self.routes, plan);
         match self.write_tables(plan) {
             Ok(()) => {
                 self.finish_ports(opened);
                 Ok(())
             }
             Err(refusal) => {
-                before.0.restore(&mut self.routes);
-                before.1.restore(&mut self.permanent);
+                before.restore(&mut self.routes);
                 self.revert_ports(opened);
                 // What was there before fits again.
                 let _ = self.connect();
-                let _ = self.write_routes(None);
+                let _ = self.rewrite_routes();
                 Err(refusal)
             }
         }
@@ -193,18 +194,12 @@ impl State {
 /// The part of a map that a plan may change, to be put back if it is refused.
 struct Saved<T>(Vec<(String, Option<T>)>);
 
-trait CloneOf<T> {
-    fn clone_of(&self, plan: &Plan) -> Saved<T>;
-}
-
-impl<T: Clone> CloneOf<T> for BTreeMap<String, T> {
-    fn clone_of(&self, plan: &Plan) -> Saved<T> {
+impl<T: Clone> Saved<T> {
+    fn of(map: &BTreeMap<String, T>, plan: &Plan) -> Self {
         let names = plan.changes.iter().map(|planned| &planned.key.name);
-        Saved(names.map(|name| (name.clone(), self.get(name).cloned())).collect())
+        Self(names.map(|name| (name.clone(), map.get(name).cloned())).collect())
     }
-}
 
-impl<T> Saved<T> {
     fn restore(self, map: &mut BTreeMap<String, T>) {
         for (name, value) in self.0 {
             match value {

@@ -22,6 +22,33 @@ impl Clock {
     }
 }
 
+/// Both clocks at one moment, to tell what a cycle is worth.
+#[derive(Clone, Copy, Debug)]
+pub struct Calibration {
+    clock: Clock,
+    cycles: u64,
+}
+
+impl Calibration {
+    /// Reads both.
+    pub fn begin() -> Self {
+        Self {
+            clock: Clock::new(),
+            cycles: cycles(),
+        }
+    }
+
+    /// Nanoseconds a cycle of the time-stamp counter takes, measured since the beginning; 0 where there is none.
+    pub fn ns_per_cycle(&self) -> f64 {
+        let passed = cycles().wrapping_sub(self.cycles);
+        if passed == 0 {
+            0.0
+        } else {
+            self.clock.now_ns() as f64 / passed as f64
+        }
+    }
+}
+
 /// The processor's time-stamp counter, in cycles; 0 where there is none. Read at the border of stages, for statistics.
 #[inline(always)]
 pub fn cycles() -> u64 {

@@ -21,10 +21,28 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Reserves `length` bytes. Miri has no huge pages; its memory comes from the allocator.
+    ///
+    /// # Errors
+    /// The allocator's.
+    #[cfg(miri)]
+    pub fn new(length: usize) -> io::Result<Self> {
+        let layout = std::alloc::Layout::from_size_align(length.max(1), 4096).map_err(io::Error::other)?;
+        // SAFETY: the layout has a size.
+        let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            map: base,
+            map_length: layout.size(),
+            base,
+            length,
+        })
+    }
+
     /// Reserves `length` bytes, which the kernel backs as they are touched, with huge pages if it has them.
     ///
     /// # Errors
     /// The kernel's, when the address space cannot be had.
+    #[cfg(not(miri))]
     pub fn new(length: usize) -> io::Result<Self> {
         let map_length = length.max(1).next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -68,6 +86,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        #[cfg(miri)]
+        if let Ok(layout) = std::alloc::Layout::from_size_align(self.map_length, 4096) {
+            // SAFETY: allocated with this layout; nobody uses it any more.
+            return unsafe { std::alloc::dealloc(self.map.as_ptr(), layout) };
+        }
         // SAFETY: the mapping is ours, and its users borrow it, so none is left.
         unsafe { libc::munmap(self.map.as_ptr().cast(), self.map_length) };
     }

@@ -36,6 +36,8 @@ pub(super) struct Port {
     pub spec: PortSpec,
     pub mac: [u8; 6],
     backing: Option<Backing>,
+    /// The device's MTU, as last heard.
+    device_mtu: u32,
     /// How the driver runs, in words.
     pub mode: String,
     /// The device can pass packets.
@@ -224,6 +226,7 @@ impl State {
             name: name.clone(),
             spec,
             mac,
+            device_mtu: 0,
             backing: None,
             mode,
             running,
@@ -252,6 +255,12 @@ impl State {
         let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
+        if let Some(Backing::Device(_)) = &port.backing
+            && spec.device == port.spec.device
+            && u32::from(spec.mtu) > port.device_mtu
+        {
+            return Err(too_small(&spec.device, port.device_mtu, spec.mtu));
+        }
         let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && port.spec.driver != Driver::Xdp);
         port.spec = spec.clone();
         if reopen {
@@ -287,6 +296,7 @@ impl State {
         };
         if let Backing::Device(device) = &backing {
             port.mac = device.mac();
+            port.device_mtu = device.mtu();
         }
         port.counters.extend(counters);
         port.mode = mode;
@@ -314,11 +324,7 @@ impl State {
         };
         let (device, sockets) = xdp::Device::open(&self.umem, &options).map_err(|error| error.to_string())?;
         if device.mtu() < u32::from(spec.mtu) {
-            let (name, has) = (&spec.device, device.mtu());
-            return Err(format!(
-                "device {name} has an MTU of {has}, less than the port's {}; set mtu: {has}, or `ip link set {name} mtu {}`",
-                spec.mtu, spec.mtu
-            ));
+            return Err(too_small(&spec.device, device.mtu(), spec.mtu));
         }
         // A few ports must not drain the pool: each socket gets at most an eighth of what there is.
         let level = (self.pool.arena().frames() / 8 / u32::from(spec.queues)).clamp(64, RING) as usize;
@@ -356,7 +362,15 @@ impl State {
                 self.follow_device(&name, link);
             }
         }
+        self.follow_interfaces();
+    }
+
+    /// Ports' link addresses may have changed, and their link-local addresses with them.
+    fn follow_interfaces(&mut self) {
         self.publish_interfaces();
+        if let Err(full) = self.connect() {
+            tracing::warn!("cannot route to our own addresses: {full}");
+        }
     }
 
     fn device_was_replaced(&self, name: &str, link: &crate::links::Link) -> bool {
@@ -394,6 +408,7 @@ impl State {
             (false, false) => Some(format!("device {} is down; `ip link set {} up`", link.name, link.name)),
         };
         port.mac = link.mac;
+        port.device_mtu = link.mtu;
         if was != link.running {
             let state = if link.running { "up" } else { "down" };
             tracing::info!("port {name} is {state}");
@@ -410,7 +425,7 @@ impl State {
         for name in names {
             if self.open_port(&name).is_ok() {
                 tracing::info!("port {name} is back");
-                self.publish_interfaces();
+                self.follow_interfaces();
             }
         }
     }
@@ -436,6 +451,13 @@ impl State {
             self.interfaces.publish(interfaces);
         }
     }
+}
+
+fn too_small(device: &str, has: u32, wanted: u16) -> String {
+    format!(
+        "device {device} has an MTU of {has}, less than the port's {wanted}; set mtu: {has}, \
+         or `ip link set {device} mtu {wanted}`"
+    )
 }
 
 /// What a port may say but this version cannot do.

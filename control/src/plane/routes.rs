@@ -62,8 +62,10 @@ impl State {
             }
         }
         self.connect_but(&removed).map_err(refuse)?;
+        self.write_routes((!ports_changed).then_some(&changed))
+            .map_err(refuse)?;
         self.write_permanent(plan);
-        self.write_routes((!ports_changed).then_some(&changed)).map_err(refuse)
+        Ok(())
     }
 
     /// Gives every VRF that is named a number.
@@ -120,19 +122,39 @@ impl State {
 
     /// Writes static routes: those named, or all of them, for ports have changed.
     pub(super) fn write_routes(&mut self, only: Option<&[&str]>) -> Result<(), Full> {
-        let named = |name: &String| only.is_none_or(|only| only.contains(&name.as_str()));
-        let specs: Vec<RouteSpec> = self
-            .routes
-            .iter()
-            .filter(|(name, _)| named(name))
-            .map(|(_, spec)| spec.clone())
-            .collect();
+        let specs: Vec<RouteSpec> = match only {
+            Some(names) => names
+                .iter()
+                .filter_map(|name| self.routes.get(*name))
+                .cloned()
+                .collect(),
+            None => self.routes.values().cloned().collect(),
+        };
         for spec in specs {
             let vrf = self.vrf(&spec.vrf);
             self.rib
                 .set(vrf, spec.destination, Origin::Static, &self.target_of(&spec))?;
         }
         Ok(())
+    }
+
+    /// Makes the static routes just those that are written down, after a plan was refused half-way.
+    pub(super) fn rewrite_routes(&mut self) -> Result<(), Full> {
+        let written: BTreeSet<_> = self
+            .routes
+            .values()
+            .map(|spec| (self.vrf(&spec.vrf), spec.destination))
+            .collect();
+        let stray: Vec<_> = self
+            .rib
+            .iter()
+            .filter(|(vrf, net, origin, _)| *origin == Origin::Static && !written.contains(&(*vrf, *net)))
+            .map(|(vrf, net, ..)| (vrf, net))
+            .collect();
+        for (vrf, net) in stray {
+            self.rib.clear(vrf, net, Origin::Static)?;
+        }
+        self.write_routes(None)
     }
 
     fn target_of(&self, spec: &RouteSpec) -> Target {

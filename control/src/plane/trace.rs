@@ -18,9 +18,7 @@ pub const TRACE_MAX: u32 = 1000;
 const STORIES_MAX: usize = 10_000;
 
 struct Story {
-    start_ns: u64,
     start_cycles: u64,
-    worker: u16,
     packet: TracedPacket,
 }
 
@@ -77,15 +75,16 @@ impl State {
         let Some(stages) = self.workers.handles.first().map(|handle| handle.stages.clone()) else {
             return;
         };
+        let ns_per_cycle = self.start.ns_per_cycle();
         for visit in visits {
             let port = self.ports.name_of(visit.seen.meta.port);
-            self.trace.add(&stages, &visit, port);
+            self.trace.add(&stages, &visit, port, ns_per_cycle);
         }
     }
 }
 
 impl Trace {
-    fn add(&mut self, stages: &[StageInfo], visit: &Visit, port: String) {
+    fn add(&mut self, stages: &[StageInfo], visit: &Visit, port: String, ns_per_cycle: f64) {
         let Some(stage) = stages.get(usize::from(visit.stage)) else {
             return;
         };
@@ -113,7 +112,7 @@ impl Trace {
         if matches!(visit.fate, Fate::Dropped(_)) || (visit.fate == Fate::Taken && !waits) {
             self.open.remove(&visit.frame);
         }
-        self.stories[at].step(stage, visit);
+        self.stories[at].step(stage, visit, ns_per_cycle);
     }
 }
 
@@ -127,14 +126,12 @@ impl Story {
             steps: vec![],
         };
         Self {
-            start_ns: visit.at_ns,
             start_cycles: visit.cycles,
-            worker: visit.worker,
             packet,
         }
     }
 
-    fn step(&mut self, stage: &StageInfo, visit: &Visit) {
+    fn step(&mut self, stage: &StageInfo, visit: &Visit, ns_per_cycle: f64) {
         let decision = match visit.fate {
             Fate::Entered => "in".to_owned(),
             Fate::Taken => "out".to_owned(),
@@ -144,9 +141,8 @@ impl Story {
                 reason.map_or_else(String::new, |(name, sentence)| format!("dropped: {name}: {sentence}"))
             }
         };
-        // Within a turn time stands still; the cycles tell the order, and are no time of day.
-        let at_ns = visit.at_ns - self.start_ns;
-        debug_assert!(visit.cycles >= self.start_cycles || visit.worker != self.worker);
+        // Within a turn the clock stands still; the time-stamp counters of all cores go together.
+        let at_ns = (visit.cycles.saturating_sub(self.start_cycles) as f64 * ns_per_cycle) as u64;
         let detail = (stage.describe)(&visit.seen);
         self.packet.steps.push(TraceStep {
             node: stage.name.clone(),
