@@ -25,6 +25,8 @@ use std::thread::JoinHandle;
 const IDLE_TURNS: u32 = 256;
 /// Longest sleep, so that nothing is lost for long if a wake-up should be.
 const SLEEP_MS: i64 = 500;
+/// The same while a port cannot be waited for: a capture file or memory.
+const POLL_MS: i64 = 1;
 
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -335,13 +337,13 @@ impl Run {
         let busy = self.local.queues.each().any(|queue| queue.busy());
         let polled = self.local.queues.each().any(|queue| queue.wait_on().is_none());
         // One more turn looks at the rings of the other workers after the fence.
-        if idle && !busy && !polled && self.once() == 0 {
+        if idle && !busy && self.once() == 0 {
             let mut waits: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(self.waker.event.as_fd(), PollFlags::IN)];
             let queues = self.local.queues.each().filter_map(|queue| queue.wait_on());
             waits.extend(queues.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let limit = Timespec {
                 tv_sec: 0,
-                tv_nsec: SLEEP_MS * 1_000_000,
+                tv_nsec: if polled { POLL_MS } else { SLEEP_MS } * 1_000_000,
             };
             let worker = usize::from(self.turn.worker);
             self.qsbr.offline(worker);
