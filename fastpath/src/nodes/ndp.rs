@@ -67,12 +67,13 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
     let (source, target) = (packet.meta.source.address, packet.meta.target.address);
     let offset = usize::from(packet.meta.transport_offset);
     let message = packet.network().get(offset..).ok_or(Drop::Malformed)?;
-    let fixed = message.first_chunk::<{ ndp::MESSAGE_FIXED }>().ok_or(Drop::Malformed)?;
-    let asks = match fixed[0] {
+    // The kind comes first: messages of router discovery are shorter than those about neighbours.
+    let asks = match *message.first().ok_or(Drop::Malformed)? {
         icmp::v6::NEIGHBOUR_SOLICITATION => true,
         icmp::v6::NEIGHBOUR_ADVERTISEMENT => false,
         _ => return Err(Drop::Ignored),
     };
+    let fixed = message.first_chunk::<{ ndp::MESSAGE_FIXED }>().ok_or(Drop::Malformed)?;
     if fixed[1] != 0 || ndp::checksum(source, target, message) != [0, 0] {
         return Err(Drop::Malformed);
     }
@@ -166,7 +167,33 @@ const _: () = assert!(ndp::MESSAGE == ndp::MESSAGE_FIXED + 8);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::Meta;
     use zerocopy::FromBytes;
+
+    /// What hosts send when they come up has 8 bytes, less than a neighbour message (RFC 4861 section 4.1).
+    #[test]
+    fn a_router_solicitation_is_ignored_and_not_malformed() {
+        let interface = Interface {
+            name: "left".to_owned(),
+            mac: [2; 6],
+            mtu: 1500,
+            vrf: Default::default(),
+            addresses: vec![],
+        };
+        let mut decide = |message: &[u8]| {
+            let mut meta = Meta::default();
+            meta.data_length = message.len() as u16;
+            let mut frame = message.to_vec();
+            let mut packet = Packet {
+                meta: &mut meta,
+                frame: &mut frame,
+            };
+            handle(&interface, &Events::new(|| {}), &mut packet)
+        };
+        assert_eq!(decide(&[133, 0, 0x7b, 0xb8, 0, 0, 0, 0]), Err(Drop::Ignored));
+        assert_eq!(decide(&[icmp::v6::NEIGHBOUR_SOLICITATION; 8]), Err(Drop::Malformed));
+        assert_eq!(decide(&[]), Err(Drop::Malformed));
+    }
 
     #[test]
     fn our_own_messages_are_valid() {
