@@ -12,6 +12,9 @@ use crate::show::trace::TracedPacket;
 use crate::show::workers::WorkerView;
 use crate::store::Plan;
 
+/// The most packets one request traces.
+pub const TRACE_MAX: u32 = 1000;
+
 /// The data plane as the socket sees it. Calls may block; the server makes them where that holds up nobody.
 pub trait Plane: Send + Sync + 'static {
     /// Carries a plan out, wholly or not at all. Calls come one at a time, each against the result of the last that

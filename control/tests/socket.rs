@@ -119,7 +119,8 @@ fn what_is_not_there_is_said_in_a_sentence() {
     }
     let trace = |body: &str| ask(socket, "POST", "/v1/trace", "application/json", body);
     assert_eq!(trace(r#"{"count": 0}"#).0, 422);
-    assert_eq!(trace(r#"{"count": 10001}"#).0, 422);
+    assert_eq!(trace(r#"{"count": 1001}"#).0, 422);
+    assert_eq!(trace(r#"{"count": 1000}"#).0, 204);
     assert_eq!(trace(r#"{"count": 1, "filtre": "icmp"}"#).0, 400);
     assert_eq!(trace(r#"{"count": 1, "filter": "nonsense"}"#).0, 422);
     assert_eq!(trace(r#"{"count": 1}"#).0, 204);

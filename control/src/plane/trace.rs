@@ -9,11 +9,10 @@ use fastpath::trace::{Fate, Filter, Tracer, Visit, Visits};
 use fastpath::worker::Command;
 
 use super::State;
+use crate::api::TRACE_MAX;
 use crate::refusal::Refusal;
 use crate::show::trace::{TraceStep, TracedPacket};
 
-/// Most packets a trace may ask for.
-pub const TRACE_MAX: u32 = 1000;
 /// Most packets kept.
 const STORIES_MAX: usize = 10_000;
 

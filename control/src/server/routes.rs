@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{InPath, InQuery};
+use crate::api::TRACE_MAX;
 use crate::intent::{Applied, Intent};
 use crate::metrics;
 use crate::refusal::Refusal;
@@ -22,9 +23,6 @@ use crate::resource::{Format, Key, Kind, Resource, Source, read, read_keys};
 use crate::show::trace::TracedPacket;
 use crate::show::{Shown, View};
 use crate::store::Request;
-
-/// The most packets one request traces.
-const TRACE_MAX: u32 = 10_000;
 
 /// An answer that is no success: a status and the sentence.
 pub(super) struct Failure(StatusCode, Refusal);
@@ -158,7 +156,7 @@ pub struct Health {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRequest {
-    /// How many, 1 to 10,000.
+    /// How many, 1 to 1,000.
     pub count: u32,
     /// Which: a pcap-filter expression; every packet where it is empty.
     #[serde(default)]
