@@ -36,8 +36,6 @@ pub(super) struct Port {
     pub spec: PortSpec,
     pub mac: [u8; 6],
     backing: Option<Backing>,
-    /// The device's MTU, as last heard.
-    device_mtu: u32,
     /// How the driver runs, in words.
     pub mode: String,
     /// The device can pass packets.
@@ -226,7 +224,6 @@ impl State {
             name: name.clone(),
             spec,
             mac,
-            device_mtu: 0,
             backing: None,
             mode,
             running,
@@ -255,13 +252,10 @@ impl State {
         let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
-        if let Some(Backing::Device(_)) = &port.backing
-            && spec.device == port.spec.device
-            && u32::from(spec.mtu) > port.device_mtu
-        {
-            return Err(too_small(&spec.device, port.device_mtu, spec.mtu));
-        }
         let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && port.spec.driver != Driver::Xdp);
+        if let (false, Some(Backing::Device(device))) = (reopen, &port.backing) {
+            check_mtu(device, spec)?;
+        }
         port.spec = spec.clone();
         if reopen {
             self.close_port(name);
@@ -296,7 +290,6 @@ impl State {
         };
         if let Backing::Device(device) = &backing {
             port.mac = device.mac();
-            port.device_mtu = device.mtu();
         }
         port.counters.extend(counters);
         port.mode = mode;
@@ -323,9 +316,7 @@ impl State {
             ring_size: RING,
         };
         let (device, sockets) = xdp::Device::open(&self.umem, &options).map_err(|error| error.to_string())?;
-        if device.mtu() < u32::from(spec.mtu) {
-            return Err(too_small(&spec.device, device.mtu(), spec.mtu));
-        }
+        check_mtu(&device, spec)?;
         // A few ports must not drain the pool: each socket gets at most an eighth of what there is.
         let level = (self.pool.arena().frames() / 8 / u32::from(spec.queues)).clamp(64, RING) as usize;
         let queue = |socket| -> Box<dyn Queue> { Box::new(SocketQueue::new(socket, level)) };
@@ -408,7 +399,6 @@ impl State {
             (false, false) => Some(format!("device {} is down; `ip link set {} up`", link.name, link.name)),
         };
         port.mac = link.mac;
-        port.device_mtu = link.mtu;
         if was != link.running {
             let state = if link.running { "up" } else { "down" };
             tracing::info!("port {name} is {state}");
@@ -453,11 +443,15 @@ impl State {
     }
 }
 
-fn too_small(device: &str, has: u32, wanted: u16) -> String {
-    format!(
-        "device {device} has an MTU of {has}, less than the port's {wanted}; set mtu: {has}, \
-         or `ip link set {device} mtu {wanted}`"
-    )
+/// A port must not promise more than its device carries.
+fn check_mtu(device: &xdp::Device, spec: &PortSpec) -> Result<(), String> {
+    let (name, has, wanted) = (&spec.device, device.mtu(), spec.mtu);
+    if has >= u32::from(wanted) {
+        return Ok(());
+    }
+    Err(format!(
+        "device {name} has an MTU of {has}, less than the port's {wanted}; set mtu: {has}, or `ip link set {name} mtu {wanted}`"
+    ))
 }
 
 /// What a port may say but this version cannot do.

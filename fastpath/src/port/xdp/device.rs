@@ -256,9 +256,9 @@ impl Device {
         self.mac
     }
 
-    /// The MTU at opening, in bytes without the Ethernet header.
+    /// The MTU as it is now, in bytes without the Ethernet header; that at opening once the device is gone.
     pub fn mtu(&self) -> u32 {
-        self.mtu
+        self.interface.mtu().unwrap_or(self.mtu)
     }
 
     /// The kernel's number for the device; a device created again under the same name has another.
