@@ -180,9 +180,11 @@ mod tests {
             vrf: Default::default(),
             addresses: vec![],
         };
-        let mut decide = |message: &[u8]| {
-            let mut meta = Meta::default();
-            meta.data_length = message.len() as u16;
+        let decide = |message: &[u8]| {
+            let mut meta = Meta {
+                data_length: message.len() as u16,
+                ..Meta::default()
+            };
             let mut frame = message.to_vec();
             let mut packet = Packet {
                 meta: &mut meta,
