@@ -1,3 +1,7 @@
 //! How fast: traffic and routes for the benchmarks, and the report.
 
+pub mod report;
+pub mod rig;
 pub mod routes;
+pub mod spread;
+pub mod traffic;

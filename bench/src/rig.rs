@@ -1,0 +1,198 @@
+//! One worker with the product's whole graph (`control::wiring`), fed and emptied by queues in memory, turned by the
+//! benchmark, and read by its own counters.
+
+use crate::spread::Spread;
+use crate::traffic::Generator;
+use fastpath::builder::Kind;
+use fastpath::clock::Clock;
+use fastpath::counters::Counters;
+use fastpath::events::Events;
+use fastpath::fib::{self, Pages};
+use fastpath::forwarding::{Forwarding, LinkState};
+use fastpath::interfaces::{Interface, Interfaces};
+use fastpath::meta::{PortId, VrfId};
+use fastpath::pool::Pool;
+use fastpath::port::xdp::Umem;
+use fastpath::publish::Publisher;
+use fastpath::qsbr::Qsbr;
+use fastpath::rib::{Hop, Origin, Rib, Target};
+use fastpath::ring::ring;
+use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The link address of the port that packets come in by.
+pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Frames of the rig: as many as `margay run` sets aside.
+const FRAMES: u32 = 65_536;
+/// Vectors turned before anything is measured, and between two readings of the counters.
+const WARM_UP: usize = 512;
+/// Packets between two readings of the counters.
+const RUN_PACKETS: u64 = 1 << 14;
+/// Readings.
+const RUNS: usize = 301;
+
+/// The rig.
+pub struct Rig {
+    worker: ManualWorker,
+    rib: Rib,
+    // Workers hold readers; the publisher keeps the value alive and could change it.
+    _interfaces: Publisher<Interfaces>,
+    now_ns: u64,
+}
+
+/// What a stage cost.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// Cycles a packet.
+    pub cycles: Spread,
+}
+
+/// What forwarding cost.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Cycles a packet in all nodes together, sources and sinks apart.
+    pub cycles: Spread,
+    /// Nodes, sources and sinks that saw packets.
+    pub stages: Vec<Stage>,
+}
+
+impl Rig {
+    /// Two ports, packets from `generator` to the first; routes are still to come.
+    pub fn new(generator: Generator) -> Self {
+        let umem = Umem::new(FRAMES).expect("memory for the frames");
+        let (arena, frames) = fastpath::arena::Arena::over(umem).expect("memory for the metas");
+        let pool = Pool::new(arena, frames);
+        let qsbr = Arc::new(Qsbr::new(1));
+        let forwarding = Arc::new(Forwarding::default());
+        let tables = fib::Pool::new(1 << 30, Pages::Huge, qsbr.clone()).expect("address space");
+        let rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
+        let interfaces = Publisher::new(Interfaces([1, 2].map(port).into()));
+        let events = Events::new(|| {});
+        let shared = control::wiring::Shared {
+            interfaces: &interfaces,
+            rib: &rib,
+            forwarding: &forwarding,
+            events: &events,
+        };
+        let (_, injected) = ring(1024);
+        let graph = control::wiring::graph(&shared, injected, vec![]).expect("the product's own wiring");
+        let parts = Parts {
+            number: 0,
+            core: None,
+            idle: Idle::Spin,
+            graph,
+            pool,
+            qsbr,
+            clock: Clock::new(),
+            waker: Arc::new(Waker::new().expect("an event descriptor")),
+            handoff: vec![],
+        };
+        let (worker, commands) = ManualWorker::new(parts);
+        for (port, queue) in [(0, generator), (1, Generator::new(vec![], 0))] {
+            // The worker lives as long as the rig.
+            let _ = commands.send(Command::Attach(PortId(port), Box::new(queue), Arc::default()));
+        }
+        let mut rig = Self {
+            worker,
+            rib,
+            _interfaces: interfaces,
+            now_ns: 0,
+        };
+        [1, 2]
+            .into_iter()
+            .for_each(|port| rig.rib.set_port(PortId(port - 1), [2, 0, 0, 0, 0, port as u8], 1500));
+        rig
+    }
+
+    /// Adds a neighbour behind the second port, whose link address is known.
+    pub fn neighbour(&mut self, address: IpAddr) {
+        let mac = [2, 0, 0, 0, 1, 1];
+        self.rib.set_link(PortId(1), address, LinkState::Complete, mac);
+    }
+
+    /// Adds a route by a gateway behind the second port.
+    pub fn route(&mut self, net: IpNet, gateway: IpAddr) {
+        let hop = Hop {
+            port: PortId(1),
+            address: gateway,
+            weight: 1,
+        };
+        let target = Target::Hops(vec![hop]);
+        self.rib
+            .set(VrfId(0), net, Origin::Static, &target)
+            .expect("room for the route");
+    }
+
+    /// One turn; packets carried.
+    pub fn turn(&mut self) -> usize {
+        self.now_ns += 10_000;
+        self.worker.turn(self.now_ns)
+    }
+
+    /// Turns until the counters have told enough.
+    ///
+    /// # Panics
+    /// If a packet took another way than out by the second port: that would be no forwarding.
+    pub fn measure(&mut self) -> Cost {
+        for _ in 0..WARM_UP {
+            self.turn();
+        }
+        let stages = self.worker.graph().stages().clone();
+        let counters = self.worker.graph().counters();
+        let mut runs: Vec<Vec<f64>> = vec![];
+        for _ in 0..RUNS {
+            let before = readings(&counters);
+            let mut packets = 0;
+            while packets < RUN_PACKETS {
+                packets += self.turn() as u64;
+            }
+            let after = readings(&counters);
+            let cycles = after.iter().zip(&before).map(|(after, before)| after.0 - before.0);
+            runs.push(cycles.map(|cycles| cycles as f64 / packets as f64).collect());
+            let sent = stages
+                .iter()
+                .position(|stage| stage.name == "port-out")
+                .expect("a sink");
+            assert_eq!(after[sent].1 - before[sent].1, packets, "packets went astray");
+        }
+        let of = |at: usize| Spread::of(runs.iter().map(|run| run[at]));
+        let is_node = |at: &usize| stages[*at].kind == Kind::Node;
+        let sum = |run: &Vec<f64>| (0..stages.len()).filter(is_node).map(|at| run[at]).sum();
+        let seen = (0..stages.len()).filter(|at| counters[*at].packets.read() > 0);
+        Cost {
+            cycles: Spread::of(runs.iter().map(sum)),
+            stages: seen
+                .map(|at| Stage {
+                    name: stages[at].name.clone(),
+                    cycles: of(at),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Cycles and packets of each stage so far.
+fn readings(counters: &[Arc<Counters>]) -> Vec<(u64, u64)> {
+    counters
+        .iter()
+        .map(|stage| (stage.cycles.read(), stage.packets.read()))
+        .collect()
+}
+
+fn port(number: u8) -> Option<Interface> {
+    let addresses = [
+        (IpAddr::from([10, number, 0, 1]), 16),
+        (IpAddr::from([0xfd00, u16::from(number), 0, 0, 0, 0, 0, 1]), 64),
+    ];
+    Some(Interface {
+        name: format!("port-{number}"),
+        mac: [2, 0, 0, 0, 0, number],
+        mtu: 1500,
+        vrf: VrfId(0),
+        addresses: addresses.into(),
+    })
+}
