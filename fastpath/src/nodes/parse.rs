@@ -60,6 +60,7 @@ impl Parse {
 /// What it takes to know of the receiving port.
 struct Receiver {
     port: PortId,
+    /// Its link address, the first byte lowest.
     mac: u64,
     vrf: VrfId,
 }
@@ -75,13 +76,10 @@ impl Node for Parse {
         batch.each_cold(|mut packet| {
             let port = packet.meta.port;
             if receiver.as_ref().is_none_or(|known: &Receiver| known.port != port) {
-                receiver = interfaces.get(port).map(|interface| {
-                    let mac = interface.mac.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
-                    Receiver {
-                        port,
-                        mac,
-                        vrf: interface.vrf,
-                    }
+                receiver = interfaces.get(port).map(|interface| Receiver {
+                    port,
+                    mac: interface.mac.iter().rfold(0, |bits, byte| bits << 8 | u64::from(*byte)),
+                    vrf: interface.vrf,
                 });
             }
             match &receiver {
@@ -113,7 +111,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     let Some(head) = data.first_chunk::<{ ethernet::HEADER }>() else {
         return Err(Drop::Runt);
     };
-    let target = u64::from_be_bytes([0, 0, head[0], head[1], head[2], head[3], head[4], head[5]]);
+    let target = u64::from_le_bytes([head[0], head[1], head[2], head[3], head[4], head[5], 0, 0]);
     meta.vrf = receiver.vrf;
     meta.network_offset = ethernet::HEADER as u8;
     if target != receiver.mac {
@@ -141,38 +139,65 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
 /// Returns the packet's length from the IP header on.
 #[inline(always)]
 fn parse_v4(meta: &mut Meta, data: &[u8]) -> Result<u16, Drop> {
-    let Some(bytes) = data.first_chunk::<{ ipv4::HEADER }>() else {
+    let Some((bytes, rest)) = data.split_first_chunk::<{ ipv4::HEADER }>() else {
         return Err(Drop::Truncated);
     };
     let Ok(header) = ipv4::Header::ref_from_bytes(bytes) else {
         return Err(Drop::Truncated);
     };
     let total = header.total_length.get();
-    if usize::from(total) > data.len() {
-        return Err(Drop::Truncated);
-    }
-    if header.version_length != 0x45 || !sums_up(bytes) {
-        check_long_header(header, &data[..usize::from(total)])?;
-    }
-    let offset = header.header_length();
-    let Some(payload) = usize::from(total).checked_sub(offset) else {
-        return Err(Drop::HeaderLength);
-    };
     meta.protocol = header.protocol;
-    meta.transport_offset = offset as u8;
     meta.flags.set(Flags::IPV4);
-    let fragment = header.fragment.get() & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET);
-    let ports = if fragment == 0 {
-        ports(header.protocol, &data[offset..usize::from(total)])?
-    } else {
-        fragment_ports(meta, header, &data[offset..offset + payload])?
+    let is_fragment = header.fragment.get() & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET) != 0;
+    let length = usize::from(total).wrapping_sub(ipv4::HEADER);
+    let ports = match rest.first_chunk::<8>() {
+        Some(head)
+            if (8..=rest.len()).contains(&length)
+                && header.version_length == 0x45
+                && !is_fragment
+                && sums_up(bytes) =>
+        {
+            meta.transport_offset = ipv4::HEADER as u8;
+            ports(header.protocol, head, length)?
+        }
+        _ => unusual_ports(meta, header, data)?,
     };
     meta.source = Endpoint::v4(header.source, ports.0);
     meta.target = Endpoint::v4(header.target, ports.1);
-    check_v4_addresses(meta.source.v4_bits(), meta.target.v4_bits())?;
-    let addresses = u64::from(meta.source.v4_bits()) << 32 | u64::from(meta.target.v4_bits());
-    meta.hash = hash(addresses, 0, meta);
+    let (source, target) = (u32::from_be_bytes(header.source), u32::from_be_bytes(header.target));
+    check_v4_addresses(source, target)?;
+    let addresses = u64::from(source) << 32 | u64::from(target);
+    meta.hash = hash(addresses, 0, header.protocol, ports);
     Ok(total)
+}
+
+/// The ports of a packet that has options, is a fragment, or is very short, or what is wrong with it.
+#[cold]
+fn unusual_ports(meta: &mut Meta, header: &ipv4::Header, data: &[u8]) -> Result<(u16, u16), Drop> {
+    let Some(packet) = data.get(..usize::from(header.total_length.get())) else {
+        return Err(Drop::Truncated);
+    };
+    if header.version_length >> 4 != 4 {
+        return Err(Drop::Version);
+    }
+    let offset = header.header_length();
+    if offset < ipv4::HEADER || offset > packet.len() {
+        return Err(Drop::HeaderLength);
+    }
+    let (header_bytes, payload) = packet.split_at(offset);
+    if !crate::wire::checksum::is_valid(header_bytes) {
+        return Err(Drop::Checksum);
+    }
+    ipv4::check_options(&header_bytes[ipv4::HEADER..]).map_err(|bad| match bad {
+        BadOptions::Malformed => Drop::Options,
+        BadOptions::SourceRoute => Drop::SourceRoute,
+    })?;
+    meta.transport_offset = offset as u8;
+    if header.fragment.get() & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET) == 0 {
+        short_ports(header.protocol, payload)
+    } else {
+        fragment_ports(meta, header, payload)
+    }
 }
 
 /// Whether the checksum of a header without options is right.
@@ -190,25 +215,6 @@ fn sums_up(header: &[u8; ipv4::HEADER]) -> bool {
     let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum == 0xffff
-}
-
-/// Tells what is wrong with an unusual header, or that it is merely long.
-#[cold]
-fn check_long_header(header: &ipv4::Header, packet: &[u8]) -> Result<(), Drop> {
-    if header.version_length >> 4 != 4 {
-        return Err(Drop::Version);
-    }
-    let length = header.header_length();
-    if length < ipv4::HEADER || length > packet.len() {
-        return Err(Drop::HeaderLength);
-    }
-    if !crate::wire::checksum::is_valid(&packet[..length]) {
-        return Err(Drop::Checksum);
-    }
-    ipv4::check_options(&packet[ipv4::HEADER..length]).map_err(|bad| match bad {
-        BadOptions::Malformed => Drop::Options,
-        BadOptions::SourceRoute => Drop::SourceRoute,
-    })
 }
 
 /// RFC 1812 section 5.3.7, RFC 6890.
@@ -241,7 +247,7 @@ fn fragment_ports(meta: &mut Meta, header: &ipv4::Header, payload: &[u8]) -> Res
         return Err(Drop::Fragment);
     }
     if offset == 0 {
-        return ports(header.protocol, payload);
+        return short_ports(header.protocol, payload);
     }
     // A second fragment at eight bytes would rewrite the TCP header (RFC 1858 section 3.2.1).
     if offset < least_header(header.protocol) {
@@ -262,15 +268,23 @@ fn least_header(transport: u8) -> usize {
     }
 }
 
-/// Ports, or what stands for them: for ICMP the identifier of an echo, and type and code.
+/// As [`ports`], of a payload of any length.
 #[inline(always)]
-fn ports(transport: u8, payload: &[u8]) -> Result<(u16, u16), Drop> {
-    if payload.len() < least_header(transport) {
+fn short_ports(transport: u8, payload: &[u8]) -> Result<(u16, u16), Drop> {
+    match payload.first_chunk() {
+        Some(head) => ports(transport, head, payload.len()),
+        None if least_header(transport) > 0 => Err(Drop::TransportTruncated),
+        None => Ok((0, 0)),
+    }
+}
+
+/// Ports, or what stands for them: for ICMP the identifier of an echo, and type and code. `head` starts a payload of
+/// `length` bytes.
+#[inline(always)]
+fn ports(transport: u8, head: &[u8; 8], length: usize) -> Result<(u16, u16), Drop> {
+    if length < least_header(transport) {
         return Err(Drop::TransportTruncated);
     }
-    let Some(head) = payload.first_chunk::<8>() else {
-        return Ok((0, 0));
-    };
     let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     Ok(match transport {
         protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDP_LITE => (word(0), word(2)),
@@ -281,8 +295,8 @@ fn ports(transport: u8, payload: &[u8]) -> Result<(u16, u16), Drop> {
     })
 }
 
-/// Returns where to go and the packet's length from the IP header on.
-#[inline]
+/// Returns where to go and the packet's length from the IP header on. Not inlined, so that IPv4 has the registers.
+#[inline(never)]
 fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
     let Ok((header, _)) = ipv6::Header::ref_from_prefix(data) else {
         return Err(Drop::Truncated);
@@ -310,7 +324,7 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
     let ports = if later {
         (0, 0)
     } else {
-        ports(transport, &data[offset..])?
+        short_ports(transport, &data[offset..])?
     };
     meta.source = Endpoint {
         address: header.source,
@@ -327,7 +341,8 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
     };
     check_v6_addresses(&header.source, &header.target, next)?;
     let fold = |address: u128| (address >> 64) as u64 ^ (address as u64).rotate_left(29);
-    meta.hash = hash(fold(meta.source.v6_bits()), fold(meta.target.v6_bits()), meta);
+    let (source, target) = (u128::from_be_bytes(header.source), u128::from_be_bytes(header.target));
+    meta.hash = hash(fold(source), fold(target), transport, ports);
     // The payload length is 16 bits and the frame shorter than that.
     Ok((next, total as u16))
 }
@@ -371,12 +386,12 @@ fn check_v6_addresses(source: &[u8; 16], target: &[u8; 16], next: Next) -> Resul
 
 /// A hash of the flow: two folded multiplications. Equal for all packets of one direction, and not a secret.
 #[inline(always)]
-fn hash(source: u64, target: u64, meta: &Meta) -> u32 {
+fn hash(source: u64, target: u64, protocol: u8, ports: (u16, u16)) -> u32 {
     let fold = |one: u64, other: u64| {
         let product = u128::from(one) * u128::from(other);
         (product as u64) ^ (product >> 64) as u64
     };
-    let ports = u64::from(meta.source.port) << 32 | u64::from(meta.target.port) << 16 | u64::from(meta.protocol);
+    let ports = u64::from(ports.0) << 32 | u64::from(ports.1) << 16 | u64::from(protocol);
     let mixed = fold(source ^ 0x9e37_79b9_7f4a_7c15, ports ^ 0xa076_1d64_78bd_642f);
     (fold(mixed ^ target, 0xe703_7ed1_a0b4_28db) >> 32) as u32
 }
