@@ -136,11 +136,10 @@ impl Adjacency {
     /// Writes both link addresses to the front of an Ethernet header.
     #[inline(always)]
     pub fn write(&self, header: &mut [u8; 14]) {
-        // Network order, high byte first: shifted to the top of the word.
-        let target = (self.link << 16).to_be_bytes();
-        let source = (self.source << 16).to_be_bytes();
-        header[..6].copy_from_slice(&target[..6]);
-        header[6..12].copy_from_slice(&source[..6]);
+        // Network order, high byte first: both addresses in one word and a half.
+        let first = self.link << 16 | self.source >> 32 & 0xffff;
+        header[..8].copy_from_slice(&first.to_be_bytes());
+        header[8..12].copy_from_slice(&(self.source as u32).to_be_bytes());
     }
 }
 

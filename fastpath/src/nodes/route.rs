@@ -62,10 +62,10 @@ impl Node for Route {
         let first = batch.packet(0).meta;
         let (vrf, family) = (first.vrf, first.flags.has(Flags::IPV4));
         let mut uniform = true;
-        for index in 0..length {
+        for (index, key) in self.keys_v4[..length].iter_mut().enumerate() {
             let meta = batch.packet(index).meta;
-            self.keys_v4[index] = meta.target.v4_bits();
-            uniform &= meta.vrf == vrf && meta.flags.has(Flags::IPV4) == family;
+            *key = meta.target.v4_bits();
+            uniform &= (meta.vrf == vrf) & (meta.flags.has(Flags::IPV4) == family);
         }
         let vrfs = self.vrfs.refresh();
         match vrfs.get(usize::from(vrf.0)) {
@@ -73,22 +73,22 @@ impl Node for Route {
                 table.v4.lookup_batch(&self.keys_v4[..length], &mut self.ids[..length]);
             }
             Some(table) if uniform => {
-                for index in 0..length {
-                    self.keys_v6[index] = batch.packet(index).meta.target.v6_bits();
+                for (index, key) in self.keys_v6[..length].iter_mut().enumerate() {
+                    *key = batch.packet(index).meta.target.v6_bits();
                 }
                 table.v6.lookup_batch(&self.keys_v6[..length], &mut self.ids[..length]);
             }
             _ => {
-                for index in 0..length {
-                    self.ids[index] = lookup(vrfs, batch.packet(index).meta);
+                for (index, id) in self.ids[..length].iter_mut().enumerate() {
+                    *id = lookup(vrfs, batch.packet(index).meta);
                 }
             }
         }
-        for index in 0..length {
-            let path = self.forwarding.path(self.ids[index]);
-            let fate = follow(&self.forwarding, path, batch.packet(index).meta);
-            batch.decide(index, fate);
-        }
+        let mut ids = self.ids.iter();
+        batch.each(|packet| {
+            let path = ids.next().map_or(Path::None, |id| self.forwarding.path(*id));
+            follow(&self.forwarding, path, packet.meta)
+        });
     }
 
     fn describe(seen: &Seen) -> String {
@@ -154,6 +154,6 @@ fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result
 /// Whether a packet has a link-local IPv6 address, fe80::/10, at either end. IPv4's 169.254/16 is left to routes.
 #[inline(always)]
 fn is_link_local(meta: &Meta) -> bool {
-    let link_local = |address: &[u8; 16]| address[0] == 0xfe && address[1] & 0xc0 == 0x80;
-    link_local(&meta.source.address) || link_local(&meta.target.address)
+    let link_local = |address: &[u8; 16]| u16::from_be_bytes([address[0], address[1]]) >> 6 == 0xfe80 >> 6;
+    !meta.flags.has(Flags::IPV4) && (link_local(&meta.source.address) | link_local(&meta.target.address))
 }
