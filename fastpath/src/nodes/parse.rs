@@ -39,6 +39,7 @@ labels! {
         MartianSource = "martian-source": "The source address is one that no packet on a wire has.",
         MartianTarget = "martian-destination": "The destination address is one that no packet on a wire has.",
         Multicast = "multicast": "Sent to a multicast or broadcast address that nobody here listens to.",
+        LinkBroadcast = "link-broadcast": "Sent to many on the link, but to the IP address of one host (RFC 1812 section 5.3.4, RFC 1122 section 3.3.6).",
         ChainTruncated = "extension-truncated": "An IPv6 extension header runs past the packet.",
         ChainTooLong = "extension-chain": "Too many IPv6 extension headers, or in a wrong order.",
         TransportTruncated = "transport-truncated": "Too short for the header of its transport protocol.",
@@ -123,11 +124,17 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     match u16::from_be_bytes([head[12], head[13]]) {
         ethernet::IPV4 => {
             let length = parse_v4(meta, &data[ethernet::HEADER..])?;
+            if meta.flags.has(Flags::TO_MANY) {
+                return Err(Drop::LinkBroadcast);
+            }
             packet.truncate(ethernet::HEADER as u16 + length);
             Ok(Next::Route)
         }
         ethernet::IPV6 => {
             let (next, length) = parse_v6(meta, &data[ethernet::HEADER..])?;
+            if next == Next::Route && meta.flags.has(Flags::TO_MANY) {
+                return Err(Drop::LinkBroadcast);
+            }
             packet.truncate(ethernet::HEADER as u16 + length);
             Ok(next)
         }
