@@ -127,6 +127,9 @@ fn write_piece(
     header.total_length = ((length - link) as u16).into();
     header.checksum = [0; 2];
     bytes[link..][..ipv4::HEADER].copy_from_slice(header.as_bytes());
+    if offset != 0 {
+        ipv4::clear_uncopied(&mut bytes[link + ipv4::HEADER..head.len()]);
+    }
     let sum = checksum::checksum(&bytes[link..head.len()]);
     bytes[link + 10..link + 12].copy_from_slice(&sum);
     *packet.meta = *meta;

@@ -74,6 +74,23 @@ pub enum BadOptions {
     SourceRoute,
 }
 
+/// Turns options that only the first piece of a packet carries into padding: those without the copied flag, bit 7 of the
+/// kind (RFC 791 section 3.1). The options were checked.
+pub fn clear_uncopied(options: &mut [u8]) {
+    let mut at = 0;
+    while at < options.len() {
+        let length = match options[at] {
+            0 | 1 => 1,
+            _ => options.get(at + 1).map_or(1, |length| usize::from(*length).max(1)),
+        };
+        let end = options.len().min(at + length);
+        if options[at] & 0x80 == 0 && options[at] != 0 {
+            options[at..end].fill(1);
+        }
+        at = end;
+    }
+}
+
 /// Checks the options of a header (RFC 791 section 3.1).
 ///
 /// # Errors
