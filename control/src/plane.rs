@@ -4,7 +4,7 @@ mod neighbours;
 mod ports;
 mod routes;
 mod trace;
-mod views;
+pub mod views;
 mod workers;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ use fastpath::fib;
 use fastpath::forwarding::Forwarding;
 use fastpath::interfaces::Interfaces;
 use fastpath::meta::{PortId, VrfId};
-use fastpath::neighbours::Neighbours;
+use fastpath::neighbours::{Key, Neighbours};
 use fastpath::pool::{Frames, Pool};
 use fastpath::port::memory::MemoryEnd;
 use fastpath::port::xdp::Umem;
@@ -91,6 +91,8 @@ struct State {
     interfaces: Publisher<Interfaces>,
     rib: Rib,
     neighbours: Neighbours,
+    /// Neighbours that have a route of their own, and in which table.
+    own_routes: HashMap<Key, VrfId>,
     events: Events,
     workers: Workers,
     ports: Ports,
@@ -140,6 +142,7 @@ impl State {
             interfaces,
             rib,
             neighbours: Neighbours::default(),
+            own_routes: HashMap::new(),
             events,
             workers,
             ports: Ports::default(),
@@ -171,6 +174,7 @@ impl State {
                 // What was there before fits again.
                 let _ = self.connect();
                 let _ = self.rewrite_routes();
+                self.write_own_routes(None);
                 Err(refusal)
             }
         }
@@ -317,6 +321,11 @@ impl ManualPlane {
     /// The other end of a port of driver `memory`.
     pub fn memory_end(&self, port: &str) -> Option<MemoryEnd> {
         self.state.ports.memory_end(port)
+    }
+
+    /// The frames, to be counted when the plane has gone.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.state.pool
     }
 
     /// The number of a port.

@@ -281,6 +281,17 @@ impl Rib {
         Ok(true)
     }
 
+    /// Where packets to an address go if it is not a neighbour's own: the target of the longest prefix around it.
+    pub fn covering(&self, vrf: VrfId, address: IpAddr) -> Option<&Target> {
+        let host = IpNet::from(address);
+        (0..=host.prefix_len()).rev().find_map(|length| {
+            let net = IpNet::new(address, length).ok()?.trunc();
+            let candidates = self.routes.get(&(vrf, net))?;
+            let path = candidates[Origin::Connected as usize].or(candidates[Origin::Static as usize])?;
+            self.keys.get(&path)
+        })
+    }
+
     /// All routes: table, prefix, origin, target. Those that count come first among the routes of one prefix.
     pub fn iter(&self) -> impl Iterator<Item = (VrfId, IpNet, Origin, Target)> + '_ {
         self.routes.iter().flat_map(|((vrf, net), candidates)| {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use fastpath::arena::HEADROOM;
 use fastpath::events::Event;
 use fastpath::forwarding::LinkState;
-use fastpath::meta::PortId;
-use fastpath::neighbours::{Action, Key};
+use fastpath::meta::{PortId, VrfId};
+use fastpath::neighbours::{Action, Key, State as Known};
 use fastpath::rib::{Hop, Origin, Target};
 use fastpath::wire::{arp, ethernet, ndp};
+use ipnet::IpNet;
 use zerocopy::IntoBytes;
 
 use super::State;
@@ -93,35 +94,69 @@ impl State {
                 Action::Incomplete((port, address)) => {
                     self.rib.set_link(port, address, LinkState::Incomplete, [0; 6]);
                 }
-                Action::Forgotten((port, address)) => {
-                    if let Some(vrf) = self.vrf_of(port) {
-                        // Should the table have no room for it, the route leads to an adjacency that asks again.
-                        let _ = self.rib.clear(vrf, host(address), Origin::Neighbour);
-                    }
-                    self.rib.clear_link(port, address);
+                Action::Forgotten(key) => {
+                    self.clear_own_route(key);
+                    self.rib.clear_link(key.0, key.1);
                 }
             }
         }
         self.workers.wake();
     }
 
-    fn vrf_of(&self, port: PortId) -> Option<fastpath::meta::VrfId> {
+    fn vrf_of(&self, port: PortId) -> Option<VrfId> {
         Some(self.vrf(&self.ports.get(port)?.spec.vrf))
     }
 
     /// Tells adjacencies, and has a route of its own lead to the neighbour.
-    fn set_link(&mut self, (port, address): Key, state: LinkState, mac: [u8; 6]) {
-        self.rib.set_link(port, address, state, mac);
+    fn set_link(&mut self, key: Key, state: LinkState, mac: [u8; 6]) {
+        self.rib.set_link(key.0, key.1, state, mac);
+        self.write_own_route(key);
+    }
+
+    /// Brings the own routes of neighbours in line with the prefixes that changed, or with all.
+    pub(super) fn write_own_routes(&mut self, changed: Option<&[IpNet]>) {
+        let own_routes = &self.own_routes;
+        let known = self
+            .neighbours
+            .iter()
+            .filter(|(key, state, _)| *state != Known::Incomplete || own_routes.contains_key(key));
+        let concerned = |(port, address): Key| {
+            // So many changes are better not compared one by one.
+            let changed = changed.filter(|nets| nets.len() < 128);
+            changed
+                .is_none_or(|nets| nets.iter().any(|net| net.contains(&address)))
+                .then_some((port, address))
+        };
+        let keys: Vec<Key> = known.filter_map(|(key, ..)| concerned(key)).collect();
+        keys.into_iter().for_each(|key| self.write_own_route(key));
+    }
+
+    /// A neighbour has a route of its own while packets to it would go to the link of its port anyway: a longer prefix
+    /// than the subnet's counts for it, too.
+    fn write_own_route(&mut self, key: Key) {
+        let (port, address) = key;
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if let (false, Some(vrf)) = (link_local, self.vrf_of(port)) {
-            let target = Target::Hops(vec![Hop {
-                port,
-                address,
-                weight: 1,
-            }]);
-            if let Err(full) = self.rib.set(vrf, host(address), Origin::Neighbour, &target) {
-                tracing::warn!("cannot send to neighbour {address}: {full}");
-            }
+        let on_link = |vrf: &VrfId| self.rib.covering(*vrf, address) == Some(&Target::OnLink(port));
+        let vrf = self.vrf_of(port).filter(on_link).filter(|_| !link_local);
+        if self.own_routes.get(&key).copied() != vrf {
+            self.clear_own_route(key);
+        }
+        let Some(vrf) = vrf else { return };
+        let target = Target::Hops(vec![Hop {
+            port,
+            address,
+            weight: 1,
+        }]);
+        match self.rib.set(vrf, host(address), Origin::Neighbour, &target) {
+            Ok(()) => drop(self.own_routes.insert(key, vrf)),
+            Err(full) => tracing::warn!("cannot send to neighbour {address}: {full}"),
+        }
+    }
+
+    fn clear_own_route(&mut self, key: Key) {
+        if let Some(vrf) = self.own_routes.remove(&key) {
+            // Should the table have no room for it, the route leads to an adjacency that asks again.
+            let _ = self.rib.clear(vrf, host(key.1), Origin::Neighbour);
         }
     }
 

@@ -205,8 +205,9 @@ impl State {
 
     fn remove_port(&mut self, name: &str) {
         self.close_port(name);
-        if let Some(port) = self.ports.remove(name) {
-            self.forget_neighbours(port.id);
+        if let Some(id) = self.ports.id(name) {
+            self.forget_neighbours(id);
+            self.ports.remove(name);
         }
     }
 

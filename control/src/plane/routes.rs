@@ -65,6 +65,14 @@ impl State {
         self.write_routes((!ports_changed).then_some(&changed))
             .map_err(refuse)?;
         self.write_permanent(plan);
+        let resources = plan
+            .of_kind(Kind::Route)
+            .flat_map(|planned| [&planned.before, &planned.after]);
+        let nets: Vec<IpNet> = resources
+            .filter_map(|resource| route_spec(resource.as_ref()))
+            .map(|spec| spec.destination)
+            .collect();
+        self.write_own_routes((!ports_changed).then_some(&nets));
         Ok(())
     }
 

@@ -69,15 +69,15 @@ impl Plane for DataPlane {
     }
 
     fn trace_add(&self, count: u32, filter: &str) -> Result<(), Refusal> {
-        self.shared.lock().trace_add(count, filter)
+        Views(&mut self.shared.lock()).trace_add(count, filter)
     }
 
     fn trace_show(&self) -> Vec<TracedPacket> {
-        self.shared.lock().trace_show()
+        Views(&mut self.shared.lock()).trace_show()
     }
 
     fn trace_clear(&self) {
-        self.shared.lock().trace_clear();
+        Views(&mut self.shared.lock()).trace_clear();
     }
 
     fn ready(&self) -> bool {
@@ -253,6 +253,24 @@ impl Views<'_> {
             }
         }
         drops
+    }
+
+    /// See [`Plane::trace_add`].
+    ///
+    /// # Errors
+    /// The filter cannot be read, or too many packets are asked for.
+    pub fn trace_add(&mut self, count: u32, filter: &str) -> Result<(), Refusal> {
+        self.0.trace_add(count, filter)
+    }
+
+    /// See [`Plane::trace_show`].
+    pub fn trace_show(&mut self) -> Vec<TracedPacket> {
+        self.0.trace_show()
+    }
+
+    /// See [`Plane::trace_clear`].
+    pub fn trace_clear(&mut self) {
+        self.0.trace_clear();
     }
 
     /// See [`Plane::graph`].
