@@ -12,12 +12,15 @@
 pub mod golden;
 pub mod margay;
 pub mod netns;
+pub mod packets;
+pub mod plane;
 pub mod process;
 pub mod skip;
 pub mod smol;
 
 pub use margay::Margay;
 pub use netns::{Host, Lab};
+pub use plane::Plane;
 pub use process::{Child, Output};
 pub use skip::{need_programs, need_root};
 
@@ -89,6 +92,12 @@ pub enum Error {
         /// The program and its arguments.
         command: String,
         /// What was expected, or where it went wrong.
+        reason: String,
+    },
+    /// The data plane refused what it was asked.
+    #[error("the data plane: {reason}")]
+    Plane {
+        /// Its sentence.
         reason: String,
     },
     /// An in-process host could not do what it was asked.
