@@ -92,7 +92,7 @@ pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
 
 /// An IPv4 packet with these flags (`0x4000`: do not fragment, `0x2000`: more follow) and this offset in bytes.
 pub fn with_fragment(mut packet: Vec<u8>, flags: u16, offset: u16) -> Vec<u8> {
-    packet[6..8].copy_from_slice(&(flags | offset / 8).to_be_bytes());
+    packet[6..8].copy_from_slice(&(flags | (offset / 8)).to_be_bytes());
     fix_v4(&mut packet);
     packet
 }
