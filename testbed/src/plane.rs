@@ -14,6 +14,7 @@ use fastpath::pool::Pool;
 use fastpath::worker::Idle;
 
 use crate::Error;
+use crate::smol::Wire;
 
 /// Frames of a plane. Few, so that a leak shows soon; more than a vector and the waiting rooms need.
 const FRAMES: u32 = 8192;
@@ -84,6 +85,16 @@ impl Plane {
         let end = self.manual().memory_end(port);
         let end = end.unwrap_or_else(|| panic!("there is no port `{port}` of driver memory"));
         end.send.try_send(frame.to_vec()).expect("the cable holds 4,096 frames");
+    }
+
+    /// The cable of a port, to plug an in-process host in.
+    pub fn wire(&mut self, port: &str) -> Wire {
+        let end = self.manual().memory_end(port);
+        let end = end.unwrap_or_else(|| panic!("there is no port `{port}` of driver memory"));
+        Wire {
+            rx: end.receive,
+            tx: end.send,
+        }
     }
 
     /// Takes the frames that a port has sent since.

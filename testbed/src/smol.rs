@@ -16,8 +16,10 @@ use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icm
 
 use crate::Error;
 
-/// Bytes of the largest frame a host sends: 1,500 and the Ethernet header.
-const FRAME: usize = 1514;
+/// Bytes of the largest IP packet a host sends, if nothing else is said.
+const MTU: usize = 1500;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 /// Frames a [`wire`] holds each way; what comes when it is full is lost.
 const WIRE_FRAMES: usize = 1024;
 /// Bytes of a connection's send and receive buffer each.
@@ -72,8 +74,19 @@ pub struct Connection(SocketHandle);
 impl Host {
     /// A host with this hardware address, addresses with prefix length, and a default route by each gateway.
     pub fn new(mac: [u8; 6], addresses: &[&str], gateways: &[&str], wire: Wire) -> Result<Host, Error> {
+        Self::with_mtu(mac, addresses, gateways, wire, MTU)
+    }
+
+    /// A host that neither sends nor asks for IP packets of more than `mtu` bytes.
+    pub fn with_mtu(
+        mac: [u8; 6],
+        addresses: &[&str],
+        gateways: &[&str],
+        wire: Wire,
+        mtu: usize,
+    ) -> Result<Host, Error> {
         let name = addresses.first().copied().unwrap_or("without address").to_owned();
-        let mut device = WireDevice { wire, frames: 0 };
+        let mut device = WireDevice { wire, frames: 0, mtu };
         let mut config = Config::new(EthernetAddress(mac).into());
         config.random_seed = u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]);
         let mut interface = Interface::new(config, &mut device, Instant::ZERO);
@@ -363,6 +376,8 @@ struct WireDevice {
     wire: Wire,
     /// Frames taken and given so far.
     frames: u64,
+    /// Bytes of the largest IP packet.
+    mtu: usize,
 }
 
 struct Taken(Vec<u8>);
@@ -385,7 +400,7 @@ impl Device for WireDevice {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_transmission_unit = self.mtu + ETHERNET;
         capabilities
     }
 }
