@@ -27,8 +27,10 @@ demo: build ## two hosts with Margay between them; KEEP=1 leaves it running, STO
 	$(ROOT) env MARGAY_BIN=$(abspath $(TARGET))/release/margay $(TARGET)/debug/examples/demo \
 		$(if $(KEEP),--keep) $(if $(STOP),--stop)
 
-bench: deps ## measure, beside peers; the report goes to bench/results
-	cargo bench --package bench
+bench: build ## measure, beside peers; the report goes to bench/results
+	rm -f $(TARGET)/bench-rows.jsonl
+	MARGAY_BIN=$(abspath $(TARGET))/release/margay cargo bench --package bench
+	cargo run --release --package bench --bin report
 
 loom: ## every interleaving of the lock-free parts
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \

@@ -46,18 +46,18 @@ fn main() {
 
 /// Says what a rig's packets cost: by the graph's own counters, and by the wall clock with source and sink.
 fn run(criterion: &mut Criterion, scenario: &str, mut rig: Rig) {
-    let cost = rig.measure();
+    let cost = rig.turner.measure("port-out");
     record("In the graph", scenario, "cycles a packet", cost.cycles);
     for stage in &cost.stages {
-        println!("    {}: {}", stage.name, stage.cycles);
+        record("In the graph, node by node", scenario, &stage.name, stage.cycles);
     }
     let mut group = criterion.benchmark_group("forward");
-    let per_turn = rig.turn() as u64;
+    let per_turn = rig.turner.turn() as u64;
     group.throughput(Throughput::Elements(per_turn)).sample_size(20);
     group
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    group.bench_function(scenario, |b| b.iter(|| rig.turn()));
+    group.bench_function(scenario, |b| b.iter(|| rig.turner.turn()));
     group.finish();
 }
 

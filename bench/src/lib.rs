@@ -1,5 +1,7 @@
 //! How fast: traffic and routes for the benchmarks, and the report.
 
+pub mod chart;
+pub mod machine;
 pub mod report;
 pub mod rig;
 pub mod routes;

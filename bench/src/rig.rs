@@ -3,12 +3,14 @@
 
 use crate::spread::Spread;
 use crate::traffic::Generator;
+use fastpath::arena::Arena;
 use fastpath::builder::Kind;
 use fastpath::clock::Clock;
 use fastpath::counters::Counters;
 use fastpath::events::Events;
 use fastpath::fib::{self, Pages};
 use fastpath::forwarding::{Forwarding, LinkState};
+use fastpath::graph::Graph;
 use fastpath::interfaces::{Interface, Interfaces};
 use fastpath::meta::{PortId, VrfId};
 use fastpath::pool::Pool;
@@ -33,13 +35,19 @@ const RUN_PACKETS: u64 = 1 << 14;
 /// Readings.
 const RUNS: usize = 301;
 
-/// The rig.
-pub struct Rig {
+/// A worker that the benchmark turns.
+pub struct Turner {
     worker: ManualWorker,
+    now_ns: u64,
+}
+
+/// A worker with the product's graph, and control's hands on its tables.
+pub struct Rig {
+    /// The worker.
+    pub turner: Turner,
     rib: Rib,
     // Workers hold readers; the publisher keeps the value alive and could change it.
     _interfaces: Publisher<Interfaces>,
-    now_ns: u64,
 }
 
 /// What a stage cost.
@@ -63,13 +71,10 @@ pub struct Cost {
 impl Rig {
     /// Two ports, packets from `generator` to the first; routes are still to come.
     pub fn new(generator: Generator) -> Self {
-        let umem = Umem::new(FRAMES).expect("memory for the frames");
-        let (arena, frames) = fastpath::arena::Arena::over(umem).expect("memory for the metas");
-        let pool = Pool::new(arena, frames);
         let qsbr = Arc::new(Qsbr::new(1));
         let forwarding = Arc::new(Forwarding::default());
         let tables = fib::Pool::new(1 << 30, Pages::Huge, qsbr.clone()).expect("address space");
-        let rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
+        let mut rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
         let interfaces = Publisher::new(Interfaces([1, 2].map(port).into()));
         let events = Events::new(|| {});
         let shared = control::wiring::Shared {
@@ -80,32 +85,14 @@ impl Rig {
         };
         let (_, injected) = ring(1024);
         let graph = control::wiring::graph(&shared, injected, vec![]).expect("the product's own wiring");
-        let parts = Parts {
-            number: 0,
-            core: None,
-            idle: Idle::Spin,
-            graph,
-            pool,
-            qsbr,
-            clock: Clock::new(),
-            waker: Arc::new(Waker::new().expect("an event descriptor")),
-            handoff: vec![],
-        };
-        let (worker, commands) = ManualWorker::new(parts);
-        for (port, queue) in [(0, generator), (1, Generator::new(vec![], 0))] {
-            // The worker lives as long as the rig.
-            let _ = commands.send(Command::Attach(PortId(port), Box::new(queue), Arc::default()));
+        for port in [0, 1] {
+            rib.set_port(PortId(port), [2, 0, 0, 0, 0, 1 + port as u8], 1500);
         }
-        let mut rig = Self {
-            worker,
+        Self {
+            turner: Turner::new(graph, qsbr, generator),
             rib,
             _interfaces: interfaces,
-            now_ns: 0,
-        };
-        [1, 2]
-            .into_iter()
-            .for_each(|port| rig.rib.set_port(PortId(port - 1), [2, 0, 0, 0, 0, port as u8], 1500));
-        rig
+        }
     }
 
     /// Adds a neighbour behind the second port, whose link address is known.
@@ -126,6 +113,31 @@ impl Rig {
             .set(VrfId(0), net, Origin::Static, &target)
             .expect("room for the route");
     }
+}
+
+impl Turner {
+    /// Turns `graph`, with packets from `generator` to port 0 and a port 1 that takes what is sent.
+    pub fn new(graph: Graph, qsbr: Arc<Qsbr>, generator: Generator) -> Self {
+        let umem = Umem::new(FRAMES).expect("memory for the frames");
+        let (arena, frames) = Arena::over(umem).expect("memory for the metas");
+        let parts = Parts {
+            number: 0,
+            core: None,
+            idle: Idle::Spin,
+            graph,
+            pool: Pool::new(arena, frames),
+            qsbr,
+            clock: Clock::new(),
+            waker: Arc::new(Waker::new().expect("an event descriptor")),
+            handoff: vec![],
+        };
+        let (worker, commands) = ManualWorker::new(parts);
+        for (port, queue) in [(0, generator), (1, Generator::new(vec![], 0))] {
+            // The worker lives, so it hears.
+            let _ = commands.send(Command::Attach(PortId(port), Box::new(queue), Arc::default()));
+        }
+        Self { worker, now_ns: 0 }
+    }
 
     /// One turn; packets carried.
     pub fn turn(&mut self) -> usize {
@@ -136,8 +148,8 @@ impl Rig {
     /// Turns until the counters have told enough.
     ///
     /// # Panics
-    /// If a packet took another way than out by the second port: that would be no forwarding.
-    pub fn measure(&mut self) -> Cost {
+    /// If a packet ended elsewhere than in `sink`: then not what was meant was measured.
+    pub fn measure(&mut self, sink: &str) -> Cost {
         for _ in 0..WARM_UP {
             self.turn();
         }
@@ -153,11 +165,8 @@ impl Rig {
             let after = readings(&counters);
             let cycles = after.iter().zip(&before).map(|(after, before)| after.0 - before.0);
             runs.push(cycles.map(|cycles| cycles as f64 / packets as f64).collect());
-            let sent = stages
-                .iter()
-                .position(|stage| stage.name == "port-out")
-                .expect("a sink");
-            assert_eq!(after[sent].1 - before[sent].1, packets, "packets went astray");
+            let end = stages.iter().position(|stage| stage.name == sink).expect("the sink");
+            assert_eq!(after[end].1 - before[end].1, packets, "packets went astray");
         }
         let of = |at: usize| Spread::of(runs.iter().map(|run| run[at]));
         let is_node = |at: &usize| stages[*at].kind == Kind::Node;
