@@ -16,8 +16,9 @@ use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, ZeroCopy};
 use crate::store::{Plan, Planned};
 
-/// Entries of each of a socket's rings.
-const RING: u32 = 2048;
+/// Entries of each of a socket's rings: what one TCP connection with Linux's largest receive buffer has on its way fits,
+/// should the worker lose its core for a moment.
+const RING: u32 = 4096;
 
 /// What is behind a port.
 enum Backing {

@@ -4,7 +4,7 @@ use crate::arena::FrameIndex;
 use crate::pool::Frames;
 use crate::port::xdp::{self, Link};
 use crate::port::{Queue, QueueCounters};
-use crate::vector::Vector;
+use crate::vector::{BATCH_MAX, Vector};
 use std::os::fd::BorrowedFd;
 
 /// The socket of one queue.
@@ -32,11 +32,11 @@ impl SocketQueue {
         }
     }
 
-    /// Keeps the fill ring at its level; a quarter may be missing, so that it is not topped up packet by packet.
+    /// Keeps the fill ring at its level; a vector may be missing, so that it is not topped up packet by packet.
     fn fill(&mut self, frames: &mut Frames) {
         let lent = self.socket.held() - self.socket.outstanding();
         let missing = self.fill_level.saturating_sub(lent);
-        if missing > self.fill_level / 4 {
+        if missing > BATCH_MAX.min(self.fill_level / 4) {
             let free = std::iter::from_fn(|| frames.take().map(|frame| frame.0));
             self.socket.fill(free.take(missing));
         }
