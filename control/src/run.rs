@@ -146,6 +146,8 @@ fn log() {
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    // Unwritable standard error is nobody's loss; the complaint about it would go there too, and panic.
+    let logger = logger.log_internal_errors(false);
     // In tests another logger may be there already.
     let _ = logger.with_ansi(colours).with_target(false).try_init();
 }
