@@ -150,7 +150,7 @@ fn new_file(host: &Host, extension: &str) -> PathBuf {
 
 /// `$MARGAY_BIN`, or else what cargo builds for the profile and target folder of this executable: built once a
 /// process, for `cargo test -p testbed` alone would leave an old one there.
-fn find_binary() -> Result<PathBuf, Error> {
+pub fn find_binary() -> Result<PathBuf, Error> {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     if let Some(binary) = std::env::var_os("MARGAY_BIN") {
         return Ok(binary.into());
