@@ -1,5 +1,6 @@
 //! The running data plane: what control knows, and the hands it has in the workers.
 
+mod devices;
 mod neighbours;
 mod ports;
 mod routes;

@@ -26,7 +26,7 @@ pub struct Local {
 /// How a worker sends through a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// No worker has a queue of it: it does not exist, or is down.
+    /// It does not exist, or is down.
     Nowhere,
     /// By an own queue.
     Here(usize),
@@ -38,6 +38,7 @@ struct Attached {
     port: PortId,
     queue: Box<dyn Queue>,
     counters: Arc<QueueCounters>,
+    up: bool,
     outbox: Vec<FrameIndex>,
 }
 
@@ -77,6 +78,7 @@ impl Queues {
             port,
             queue,
             counters,
+            up: true,
             outbox: Vec::with_capacity(BATCH_MAX),
         });
         self.set_way(port, Way::Here(self.attached.len() - 1));
@@ -87,10 +89,23 @@ impl Queues {
         let (gone, kept): (Vec<_>, Vec<_>) = self.attached.drain(..).partition(|attached| attached.port == port);
         self.attached = kept;
         self.set_way(port, Way::Nowhere);
-        for (slot, attached) in self.attached.iter().enumerate() {
-            self.ways[attached.port.index()] = Way::Here(slot);
-        }
+        self.find_ways();
         gone.into_iter().map(|attached| attached.queue).collect()
+    }
+
+    /// Has packets to a port leave by its queues here, or go nowhere while its link is down.
+    pub(crate) fn set_up(&mut self, port: PortId, up: bool) {
+        let own = self.attached.iter_mut().filter(|attached| attached.port == port);
+        own.for_each(|attached| attached.up = up);
+        self.find_ways();
+    }
+
+    /// The ways to the ports whose queues are here.
+    fn find_ways(&mut self) {
+        for (slot, attached) in self.attached.iter().enumerate() {
+            let way = if attached.up { Way::Here(slot) } else { Way::Nowhere };
+            self.ways[attached.port.index()] = way;
+        }
     }
 
     /// Says how to reach a port that this worker has no queue of.

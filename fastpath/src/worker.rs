@@ -79,6 +79,8 @@ pub enum Command {
     Detach(PortId, Sender<()>),
     /// Send packets to a port this way.
     SetWay(PortId, Way),
+    /// Send packets to a port, if its queues are here; or drop them, for its link is down.
+    SetUp(PortId, bool),
     /// Arm a trace.
     Trace(Option<Tracer>),
     /// Bring the counters up to date that cost a system call. Answers when it is done.
@@ -307,6 +309,7 @@ impl Run {
                 }
                 Command::SetWay(port, way) if !self.local.queues.owns(port) => self.local.queues.set_way(port, way),
                 Command::SetWay(..) => {}
+                Command::SetUp(port, up) => self.local.queues.set_up(port, up),
                 Command::Trace(tracer) => self.graph.trace(tracer),
                 Command::Sample(done) => {
                     self.local.queues.sample();

@@ -57,6 +57,13 @@ impl State {
         self.act(actions);
     }
 
+    /// Forgets who was heard on a port; who was written down stays.
+    pub(super) fn forget_learnt(&mut self, port: PortId) {
+        let mut actions = vec![];
+        self.neighbours.forget_port(port, false, &mut actions);
+        self.act(actions);
+    }
+
     /// Writes down the neighbours of a plan.
     pub(super) fn write_permanent(&mut self, plan: &Plan) {
         let mut actions = vec![];

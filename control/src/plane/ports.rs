@@ -12,6 +12,7 @@ use fastpath::port::socket::SocketQueue;
 use fastpath::port::{Queue, QueueCounters, xdp};
 
 use super::State;
+use super::devices::too_small;
 use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, ZeroCopy};
 use crate::store::{Plan, Planned};
@@ -21,7 +22,7 @@ use crate::store::{Plan, Planned};
 const RING: u32 = 4096;
 
 /// What is behind a port.
-enum Backing {
+pub(super) enum Backing {
     Device(xdp::Device),
     Memory(MemoryEnd),
     Capture,
@@ -36,7 +37,7 @@ pub(super) struct Port {
     pub name: String,
     pub spec: PortSpec,
     pub mac: [u8; 6],
-    backing: Option<Backing>,
+    pub backing: Option<Backing>,
     /// How the driver runs, in words.
     pub mode: String,
     /// The device can pass packets.
@@ -69,10 +70,6 @@ impl Port {
             addresses,
         }
     }
-
-    fn sees(&self, link: &crate::links::Link) -> bool {
-        self.spec.driver == Driver::Xdp && self.spec.device == link.name
-    }
 }
 
 /// All ports.
@@ -91,7 +88,7 @@ impl Ports {
         self.list.get(id.index()).and_then(Option::as_ref)
     }
 
-    fn get_mut(&mut self, name: &str) -> Option<&mut Port> {
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Port> {
         let id = self.id(name)?;
         self.list.get_mut(id.index()).and_then(Option::as_mut)
     }
@@ -217,7 +214,7 @@ impl State {
         let id = self.ports.free_id();
         let [high, low] = (id.0 + 1).to_be_bytes();
         let mac = [0x02, 0x4d, 0x47, 0x00, high, low];
-        let (mode, running) = (String::new(), true);
+        let (mode, running) = (String::new(), false);
         let (counters, closed) = (vec![], 0);
         let spec = spec.clone();
         let name = name.to_owned();
@@ -241,9 +238,15 @@ impl State {
 
     fn change_port(&mut self, name: &str, spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
         refuse_unavailable(spec, planned)?;
-        let Some(old) = self.ports.get_mut(name).map(|port| port.spec.clone()) else {
+        let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
+        let old = port.spec.clone();
+        if let Some(Backing::Device(device)) = &port.backing
+            && spec.device == old.device
+        {
+            check_mtu(device, spec).map_err(|reason| Refusal::of_field(&planned.origin, "spec.mtu", reason))?;
+        }
         self.set_spec(name, spec).map_err(|reason| {
             let _ = self.set_spec(name, &old);
             Refusal::of_field(&planned.origin, "spec.device", reason)
@@ -255,14 +258,12 @@ impl State {
             return Ok(());
         };
         let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && port.spec.driver != Driver::Xdp);
-        if let (false, Some(Backing::Device(device))) = (reopen, &port.backing) {
-            check_mtu(device, spec)?;
-        }
         port.spec = spec.clone();
         if reopen {
             self.close_port(name);
             self.open_port(name)?;
         }
+        self.judge(name);
         Ok(())
     }
 
@@ -290,14 +291,14 @@ impl State {
         let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
-        if let Backing::Device(device) = &backing {
-            port.mac = device.mac();
+        match &backing {
+            Backing::Device(device) => port.mac = device.mac(),
+            Backing::Memory(_) | Backing::Capture => (port.running, port.why) = (true, None),
         }
         port.counters.extend(counters);
         port.mode = mode;
         port.backing = Some(backing);
-        port.running = true;
-        port.why = None;
+        self.judge(name);
         Ok(())
     }
 
@@ -329,96 +330,13 @@ impl State {
         Ok((Backing::Device(device), sockets.into_iter().map(queue).collect(), mode))
     }
 
-    fn close_port(&mut self, name: &str) {
+    pub(super) fn close_port(&mut self, name: &str) {
         let Some(id) = self.ports.id(name) else { return };
         self.workers.detach(id);
         if let Some(port) = self.ports.get_mut(name) {
             // The program goes first with the device; the sockets are closed by now.
             port.backing = None;
             port.closed = port.counters.len();
-        }
-    }
-
-    /// A device came, went or changed.
-    pub(super) fn link_changed(&mut self, link: &crate::links::Link) {
-        let names: Vec<String> = self
-            .ports
-            .iter()
-            .filter(|port| port.sees(link))
-            .map(|port| port.name.clone())
-            .collect();
-        for name in names {
-            if link.removed || self.device_was_replaced(&name, link) {
-                self.lose_device(&name, &format!("device {} is gone", link.name));
-            }
-            if !link.removed {
-                self.follow_device(&name, link);
-            }
-        }
-        self.follow_interfaces();
-    }
-
-    /// Ports' link addresses may have changed, and their link-local addresses with them.
-    fn follow_interfaces(&mut self) {
-        self.publish_interfaces();
-        if let Err(full) = self.connect() {
-            tracing::warn!("cannot route to our own addresses: {full}");
-        }
-    }
-
-    fn device_was_replaced(&self, name: &str, link: &crate::links::Link) -> bool {
-        let port = self.ports.id(name).and_then(|id| self.ports.get(id));
-        matches!(port.and_then(|port| port.backing.as_ref()), Some(Backing::Device(device)) if device.ifindex() != link.ifindex)
-    }
-
-    fn lose_device(&mut self, name: &str, why: &str) {
-        self.close_port(name);
-        if let Some(port) = self.ports.get_mut(name) {
-            tracing::warn!("port {name} is down: {why}");
-            port.why = Some(why.to_owned());
-        }
-    }
-
-    fn follow_device(&mut self, name: &str, link: &crate::links::Link) {
-        let Some(port) = self.ports.get_mut(name) else { return };
-        if port.backing.is_none() {
-            match self.open_port(name) {
-                Ok(()) => tracing::info!("port {name} is back"),
-                Err(why) => {
-                    if let Some(port) = self.ports.get_mut(name) {
-                        port.why = Some(why);
-                    }
-                    return;
-                }
-            }
-        }
-        let Some(port) = self.ports.get_mut(name) else { return };
-        let was = port.running;
-        port.running = link.running;
-        port.why = match (link.up, link.running) {
-            (_, true) => None,
-            (true, false) => Some(format!("device {} has no carrier", link.name)),
-            (false, false) => Some(format!("device {} is down; `ip link set {} up`", link.name, link.name)),
-        };
-        port.mac = link.mac;
-        if was != link.running {
-            let state = if link.running { "up" } else { "down" };
-            tracing::info!("port {name} is {state}");
-        }
-    }
-
-    /// Tries again to open what could not be opened.
-    pub(super) fn tend_ports(&mut self) {
-        if self.manual_ns.is_some() {
-            return;
-        }
-        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp;
-        let names: Vec<String> = self.ports.iter().filter(lost).map(|port| port.name.clone()).collect();
-        for name in names {
-            if self.open_port(&name).is_ok() {
-                tracing::info!("port {name} is back");
-                self.follow_interfaces();
-            }
         }
     }
 
@@ -447,13 +365,10 @@ impl State {
 
 /// A port must not promise more than its device carries.
 fn check_mtu(device: &xdp::Device, spec: &PortSpec) -> Result<(), String> {
-    let (name, has, wanted) = (&spec.device, device.mtu(), spec.mtu);
-    if has >= u32::from(wanted) {
+    if device.mtu() >= u32::from(spec.mtu) {
         return Ok(());
     }
-    Err(format!(
-        "device {name} has an MTU of {has}, less than the port's {wanted}; set mtu: {has}, or `ip link set {name} mtu {wanted}`"
-    ))
+    Err(too_small(&spec.device, device.mtu(), spec.mtu))
 }
 
 /// What a port may say but this version cannot do.

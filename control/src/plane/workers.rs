@@ -175,6 +175,11 @@ impl Workers {
         self.wait(|done| Command::Detach(port, done));
     }
 
+    /// Has packets to a port sent, or dropped as long as it is down.
+    pub fn set_up(&self, port: PortId, up: bool) {
+        self.ask_all(|| Command::SetUp(port, up));
+    }
+
     /// Has the sockets' own counters brought up to date.
     pub fn sample(&self) {
         self.wait(Command::Sample);

@@ -186,6 +186,17 @@ pub struct Device {
     _multicast: OwnedFd,
 }
 
+/// How a device is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Set up by the administrator.
+    pub up: bool,
+    /// Able to pass packets: up, with a carrier.
+    pub running: bool,
+    /// Its MTU in bytes, without the Ethernet header.
+    pub mtu: u32,
+}
+
 impl Device {
     /// Opens the device: sockets, program, up. Call it in the network namespace of the device.
     pub fn open(umem: &Umem, options: &Options) -> Result<(Device, Vec<Queue>), OpenError> {
@@ -259,6 +270,18 @@ impl Device {
     /// The MTU as it is now, in bytes without the Ethernet header; that at opening once the device is gone.
     pub fn mtu(&self) -> u32 {
         self.interface.mtu().unwrap_or(self.mtu)
+    }
+
+    /// How it is now; three system calls.
+    ///
+    /// # Errors
+    /// The kernel's, such as when it is gone.
+    pub fn state(&self) -> io::Result<DeviceState> {
+        Ok(DeviceState {
+            up: self.interface.is_up()?,
+            running: self.interface.is_running()?,
+            mtu: self.interface.mtu()?,
+        })
     }
 
     /// The kernel's number for the device; a device created again under the same name has another.

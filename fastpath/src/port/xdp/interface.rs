@@ -73,6 +73,11 @@ impl Interface {
         Ok(self.flags()? & libc::IFF_UP as i16 != 0)
     }
 
+    /// Whether it can pass packets: up, with a carrier (`IFF_RUNNING`).
+    pub fn is_running(&self) -> io::Result<bool> {
+        Ok(self.flags()? & libc::IFF_RUNNING as i16 != 0)
+    }
+
     /// Sets it up or down; the device's other flags stay.
     pub fn set_up(&self, up: bool) -> io::Result<()> {
         let up_flag = libc::IFF_UP as i16;

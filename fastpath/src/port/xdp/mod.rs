@@ -37,7 +37,7 @@ mod ring;
 mod socket;
 mod umem;
 
-pub use device::{Device, MAX_MTU, Mode, OpenError, Options, ZeroCopy};
+pub use device::{Device, DeviceState, MAX_MTU, Mode, OpenError, Options, ZeroCopy};
 pub use program::Attached;
 pub use queue::{Link, Queue, Statistics};
 pub use umem::{DATA_START, FRAME_SIZE, Pages, Umem, UmemError};

@@ -1,0 +1,120 @@
+//! Network devices come, go and change, and their ports follow.
+
+use fastpath::port::xdp::DeviceState;
+
+use super::State;
+use super::ports::{Backing, Port};
+use crate::links::Link;
+use crate::resource::{Driver, PortSpec};
+
+impl State {
+    /// A device came, went or changed.
+    pub(super) fn link_changed(&mut self, link: &Link) {
+        let sees = |port: &&Port| port.spec.driver == Driver::Xdp && port.spec.device == link.name;
+        let names: Vec<String> = self.ports.iter().filter(sees).map(|port| port.name.clone()).collect();
+        for name in names {
+            if link.removed || self.device_was_replaced(&name, link) {
+                self.lose_device(&name, &format!("device {} is gone", link.name));
+            }
+            if !link.removed {
+                self.follow_device(&name, link);
+            }
+        }
+        self.follow_interfaces();
+    }
+
+    /// Ports' link addresses may have changed, and their link-local addresses with them.
+    fn follow_interfaces(&mut self) {
+        self.publish_interfaces();
+        if let Err(full) = self.connect() {
+            tracing::warn!("cannot route to our own addresses: {full}");
+        }
+    }
+
+    fn device_was_replaced(&self, name: &str, link: &Link) -> bool {
+        let port = self.ports.id(name).and_then(|id| self.ports.get(id));
+        matches!(port.and_then(|port| port.backing.as_ref()), Some(Backing::Device(device)) if device.ifindex() != link.ifindex)
+    }
+
+    fn lose_device(&mut self, name: &str, why: &str) {
+        self.close_port(name);
+        if let Some(port) = self.ports.get_mut(name) {
+            tracing::warn!("port {name} is down: {why}");
+            (port.running, port.why) = (false, Some(why.to_owned()));
+        }
+    }
+
+    fn follow_device(&mut self, name: &str, link: &Link) {
+        let Some(port) = self.ports.get_mut(name) else { return };
+        if port.backing.is_none()
+            && let Err(why) = self.open_port(name)
+        {
+            if let Some(port) = self.ports.get_mut(name) {
+                port.why = Some(why);
+            }
+            return;
+        }
+        let Some(port) = self.ports.get_mut(name) else { return };
+        port.mac = link.mac;
+        self.judge(name);
+    }
+
+    /// Says whether a port can pass packets, as its device is now. Workers send to it only then: what a device that is
+    /// down was given would wait in its ring and go out when it is up, however old it is by then.
+    pub(super) fn judge(&mut self, name: &str) {
+        let Some(port) = self.ports.get_mut(name) else { return };
+        let Some(Backing::Device(device)) = &port.backing else {
+            return;
+        };
+        let why = match device.state() {
+            Ok(state) => trouble(&port.spec, state),
+            Err(error) => Some(format!("cannot look at device {}: {error}", port.spec.device)),
+        };
+        let (id, was, is) = (port.id, port.running, why.is_none());
+        match &why {
+            None if !was => tracing::info!("port {name} is up"),
+            Some(why) if was => tracing::warn!("port {name} is down: {why}"),
+            _ => {}
+        }
+        (port.running, port.why) = (is, why);
+        self.workers.set_up(id, is);
+        if is && !was {
+            // There may be others behind it now.
+            self.forget_learnt(id);
+        }
+    }
+
+    /// Tries again to open what could not be opened.
+    pub(super) fn tend_ports(&mut self) {
+        if self.manual_ns.is_some() {
+            return;
+        }
+        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp;
+        let names: Vec<String> = self.ports.iter().filter(lost).map(|port| port.name.clone()).collect();
+        for name in names {
+            if self.open_port(&name).is_ok() {
+                self.follow_interfaces();
+            }
+        }
+    }
+}
+
+/// Why packets cannot pass the device, if they cannot.
+fn trouble(spec: &PortSpec, state: DeviceState) -> Option<String> {
+    let device = &spec.device;
+    if !state.up {
+        return Some(format!("device {device} is down; `ip link set {device} up`"));
+    }
+    if !state.running {
+        return Some(format!("device {device} has no carrier"));
+    }
+    (state.mtu < u32::from(spec.mtu)).then(|| too_small(device, state.mtu, spec.mtu))
+}
+
+/// The sentence for a port that promises larger packets than its device takes.
+pub(super) fn too_small(device: &str, has: u32, wanted: u16) -> String {
+    format!(
+        "device {device} has an MTU of {has}, less than the port's {wanted}; set mtu: {has}, \
+         or `ip link set {device} mtu {wanted}`"
+    )
+}
