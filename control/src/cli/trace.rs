@@ -28,7 +28,7 @@ struct Add {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// Which packets, as a pcap-filter expression: host 10.1.0.2 and tcp port 80
-    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     #[command(flatten)]
     common: Common,
