@@ -19,13 +19,17 @@ pub struct Machine {
     pub tsc_mhz: f64,
     /// What is said of huge pages.
     pub huge_pages: String,
+    /// Programs that ran or wanted to, on average over the last 1, 5 and 15 minutes: who else was there.
+    pub load: String,
 }
 
 impl Machine {
     /// This one. What cannot be found out is called unknown.
     pub fn this() -> Self {
         let date = Command::new("date").arg("+%F").output();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
+            load: load.split(' ').take(3).collect::<Vec<_>>().join(", "),
             date: date.map_or_else(
                 |_| "undated".to_owned(),
                 |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),

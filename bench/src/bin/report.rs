@@ -16,7 +16,7 @@ const VPP: &[(&str, f64)] = &[
     ("IPv4, 1 route, one flow, vectors of 16", 173.0),
     ("IPv4, 1 route, one flow, vectors of 1", 1961.0),
 ];
-const VPP_NAME: &str = "VPP, measured earlier on this machine type:";
+const VPP_NAME: &str = "VPP (earlier)";
 
 fn main() -> ExitCode {
     match write_report() {
@@ -55,9 +55,17 @@ fn write_report() -> Result<String, String> {
 
 fn markdown(machine: &Machine, rows: &[Row], name: &str) -> String {
     let mut text = format!(
-        "# How fast, {}\n\n{}, {} cores, time-stamp counter {:.0} MHz, Linux {}; huge pages: {}. Figures are medians, with \
-         minimum and maximum of many runs. Machines are shared, so compare within one run.\n\n![Ours beside the peers']({name}.svg)\n",
-        machine.date, machine.processor, machine.cores, machine.tsc_mhz, machine.kernel, machine.huge_pages
+        "# How fast, {}\n\n{}, {} cores, time-stamp counter {:.0} MHz, Linux {}; huge pages: {}; load average at the end: {}.\n\n\
+         Figures are medians, with minimum and maximum of many runs. Machines are shared, and preemption counts as cycles, \
+         so compare within one run. VPP's figures are FD.io VPP's (August 2026), measured earlier on this machine type.\n\n\
+         ![Ours beside the peers']({name}.svg)\n",
+        machine.date,
+        machine.processor,
+        machine.cores,
+        machine.tsc_mhz,
+        machine.kernel,
+        machine.huge_pages,
+        machine.load
     );
     let mut tables: Vec<&str> = vec![];
     for row in rows {
@@ -85,14 +93,21 @@ fn peer(row: &Row) -> Option<f64> {
 }
 
 fn panels(rows: &[Row]) -> Vec<Panel> {
-    let graph = rows.iter().filter_map(|row| {
-        let ours = ("Margay".to_owned(), row.value.median);
-        Some((row.scenario.clone(), vec![ours, (VPP_NAME.to_owned(), peer(row)?)]))
-    });
-    let mut panels = vec![Panel {
-        title: "Forwarding in the graph: cycles a packet (less is better)".to_owned(),
-        groups: graph.collect(),
-    }];
+    let graph = |small: bool| Panel {
+        title: format!(
+            "Forwarding in the graph{}: cycles a packet, less is better (VPP: earlier, this machine type)",
+            if small { ", small vectors" } else { "" }
+        ),
+        groups: rows
+            .iter()
+            .filter(|row| small == (row.scenario.ends_with("of 16") || row.scenario.ends_with("of 1")))
+            .filter_map(|row| {
+                let ours = ("Margay".to_owned(), row.value.median);
+                Some((row.scenario.clone(), vec![ours, (VPP_NAME.to_owned(), peer(row)?)]))
+            })
+            .collect(),
+    };
+    let mut panels = vec![graph(false), graph(true)];
     for (title, unit) in [
         (
             "Over veth: 60-byte UDP forwarded, M packets/s (more is better)",
