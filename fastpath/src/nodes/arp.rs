@@ -61,15 +61,17 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
         return Err(Drop::Malformed);
     }
     let (sender, target) = (Ipv4Addr::from(message.sender), Ipv4Addr::from(message.target));
-    if !interface.v4().any(|own| own.0 == target) {
+    // Who moves, or takes over an address, announces it (RFC 5227 section 3).
+    let announces = sender == target;
+    if !announces && !interface.v4().any(|own| own.0 == target) {
         return Err(Drop::NotForUs);
     }
     if interface.has(sender.into()) {
         return Err(Drop::Conflict);
     }
-    let answer = message.operation.get() == arp::REPLY;
-    // An asker is believed if it could be our neighbour; an answer counts if we asked, which control knows. A sender
-    // without address only checks whether ours is free (RFC 5227 section 2.1.1).
+    let answer = message.operation.get() == arp::REPLY || announces;
+    // An asker is believed if it could be our neighbour; an answer or an announcement counts if we asked, which control
+    // knows. A sender without address only checks whether ours is free (RFC 5227 section 2.1.1).
     let near = interface
         .v4()
         .any(|own| shares_prefix(own.0.into(), sender.into(), own.1));
@@ -81,7 +83,7 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
             answer,
         });
     }
-    if message.operation.get() != arp::REQUEST {
+    if answer || message.operation.get() != arp::REQUEST {
         return Ok(Next::Learnt);
     }
     let reply = arp::Packet::new(
