@@ -88,6 +88,11 @@ pub fn ip(host: &Host, words: &str) {
     shell(host, &format!("ip {words}"));
 }
 
+/// Has a host's kernel forget who is where; what it learns again meanwhile may stay.
+pub fn forget_neighbours(host: &Host) {
+    shell(host, "ip neigh flush all || true");
+}
+
 /// Runs a line of shell on a host; what it printed.
 pub fn shell(host: &Host, line: &str) -> String {
     host.run(["sh", "-ec", line]).unwrap().stdout
