@@ -28,7 +28,7 @@ const PORTS: &[Family<PortView, Option<u64>>] = &[
     (
         "margay_port_drops_total",
         "counter",
-        "Packets of the port that were dropped.",
+        "Packets that did not fit into the transmit rings.",
         |port| Some(port.drops),
     ),
     (

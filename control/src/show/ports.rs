@@ -41,7 +41,7 @@ pub struct PortView {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Packets dropped that came in here or were to leave here.
+    /// Packets that did not fit into its transmit rings; the other reasons are counted by node (`show drops`).
     pub drops: u64,
     /// The counters of the AF_XDP sockets, for driver `xdp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

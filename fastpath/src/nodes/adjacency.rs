@@ -63,11 +63,7 @@ impl Node for Adjacency {
     }
 
     fn describe(seen: &Seen) -> String {
-        let Some(header) = seen.bytes().first_chunk::<6>() else {
-            return String::new();
-        };
-        let mac: Vec<String> = header.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("adjacency {}, to {}", seen.meta.adjacency, mac.join(":"))
+        format!("adjacency {}", seen.meta.adjacency)
     }
 }
 

@@ -174,7 +174,11 @@ fn parse_v4(meta: &mut Meta, data: &[u8]) -> Result<u16, Drop> {
     let (source, target) = (u32::from_be_bytes(header.source), u32::from_be_bytes(header.target));
     check_v4_addresses(source, target)?;
     let addresses = u64::from(source) << 32 | u64::from(target);
-    meta.hash = hash(addresses, 0, header.protocol, ports);
+    meta.hash = if is_fragment {
+        hash(addresses, 0, 0, (0, 0))
+    } else {
+        hash(addresses, 0, header.protocol, ports)
+    };
     Ok(total)
 }
 
@@ -316,14 +320,14 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
         return Err(Drop::Truncated);
     };
     let plain = least_header(header.next_header) > 0;
-    let (transport, offset) = if plain {
-        (header.next_header, ipv6::HEADER)
+    let (transport, offset, is_fragment) = if plain {
+        (header.next_header, ipv6::HEADER, false)
     } else {
         let found = ipv6::walk(data, header.next_header).map_err(bad_chain)?;
         if found.later_fragment {
             meta.flags.set(Flags::LATER_FRAGMENT);
         }
-        (found.protocol, usize::from(found.offset))
+        (found.protocol, usize::from(found.offset), found.fragment)
     };
     meta.protocol = transport;
     meta.transport_offset = offset as u8;
@@ -349,7 +353,11 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
     check_v6_addresses(&header.source, &header.target, next)?;
     let fold = |address: u128| (address >> 64) as u64 ^ (address as u64).rotate_left(29);
     let (source, target) = (u128::from_be_bytes(header.source), u128::from_be_bytes(header.target));
-    meta.hash = hash(fold(source), fold(target), transport, ports);
+    meta.hash = if is_fragment {
+        hash(fold(source), fold(target), 0, (0, 0))
+    } else {
+        hash(fold(source), fold(target), transport, ports)
+    };
     // The payload length is 16 bits and the frame shorter than that.
     Ok((next, total as u16))
 }
@@ -391,7 +399,8 @@ fn check_v6_addresses(source: &[u8; 16], target: &[u8; 16], next: Next) -> Resul
     }
 }
 
-/// A hash of the flow: two folded multiplications. Equal for all packets of one direction, and not a secret.
+/// A hash of the flow: two folded multiplications. Equal for all packets of one direction, and not a secret. Fragments
+/// are hashed by their addresses alone, for only the first one has ports: all of a packet's take one way.
 #[inline(always)]
 fn hash(source: u64, target: u64, protocol: u8, ports: (u16, u16)) -> u32 {
     let fold = |one: u64, other: u64| {

@@ -39,7 +39,9 @@ impl Sink for PortOut {
     }
 
     fn describe(seen: &Seen) -> String {
-        format!("port {}, {} bytes", seen.meta.egress.0, seen.length)
+        let link = seen.bytes().iter().take(6).map(|byte| format!("{byte:02x}"));
+        let mac = link.collect::<Vec<_>>().join(":");
+        format!("port {}, to {mac}, {} bytes", seen.meta.egress.0, seen.length)
     }
 }
 

@@ -205,6 +205,42 @@ fn flows_are_spread_by_weight_and_keep_their_way() {
 }
 
 #[test]
+fn the_fragments_of_a_packet_take_one_way() {
+    let hops = "{gateway: 10.2.0.3}, {gateway: 10.2.0.4}";
+    let hops6 = hops.replace("10.2.0.", "\"fd00:2::").replace('}', "\"}");
+    let routes = route("ecmp4", "20.0.0.0/8", hops) + &route("ecmp6", "2001:db8::/32", &hops6);
+    let mut plane = with(&routes);
+    for (to, (from, _)) in ["20.1.1.1", "2001:db8::1"].into_iter().zip(pairs()) {
+        let to = address(to);
+        let mut ways = HashMap::<Mac, usize>::new();
+        for flow in 0..200u16 {
+            let whole = udp_datagram((from, 1024 + flow), (to, 80), &[0; 120]);
+            let piece = |at: usize, more: bool| match to {
+                IpAddr::V4(_) => {
+                    let flags = if more { 0x2000 } else { 0 };
+                    with_fragment(ip(from, to, 17, 64, &whole[at..at + 64]), flags, at as u16)
+                }
+                IpAddr::V6(_) => {
+                    let word = (at as u16 | u16::from(more)).to_be_bytes();
+                    let head = [17, 0, word[0], word[1], 0, 0, 0, 9];
+                    ip(from, to, 44, 64, &[&head, &whole[at..at + 64]].concat())
+                }
+            };
+            let frames = [piece(0, true), piece(64, false)].map(|packet| frame(LEFT_PORT, LEFT, &packet));
+            let [came] = plane.exchange("left", &frames, ["right"]);
+            let [first, last] = [open(&came[0]).to, open(&came[1]).to];
+            assert_eq!(first, last, "flow {flow} to {to}");
+            *ways.entry(first).or_default() += 1;
+        }
+        assert_eq!(
+            ways.len(),
+            1,
+            "fragments are spread by addresses, and these are the same: {ways:?}"
+        );
+    }
+}
+
+#[test]
 fn a_subnets_own_address_and_its_broadcast_address_are_not_forwarded_to() {
     let mut plane = with("");
     for to in ["10.2.0.0", "10.2.0.255"] {
