@@ -1,4 +1,17 @@
 //! The tunnel protocol without sockets or clocks, and its two nodes.
 //!
-//! Will hold the handshake, sessions, replay windows, allowed IPs, the AEAD (portable and SIMD) and the nodes
-//! `wg-decrypt` and `wg-encrypt`. Nothing is here yet.
+//! WireGuard as in its whitepaper ("WireGuard: Next Generation Kernel Network Tunnel", 2020; sections below are its).
+//! Time and bytes come in, actions and the next wake-up come out. [`tunnel::Tunnel`] runs on the control side: it has
+//! the keys, makes handshakes and keeps the timers. Workers encrypt and decrypt with what it publishes:
+//! [`session::Session`]s, found by index or peer in [`session::Slots`], and the peers' [`allowed_ips`].
+
+pub mod allowed_ips;
+pub mod cookie;
+pub mod handshake;
+pub mod message;
+pub mod peer;
+pub mod replay;
+pub mod session;
+pub(crate) mod sync;
+pub mod timers;
+pub mod tunnel;

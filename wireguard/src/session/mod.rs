@@ -1,0 +1,354 @@
+//! What workers need to encrypt and decrypt: sessions, and where they find them.
+//!
+//! To send to a peer, a worker looks up its [`Outbound`], takes numbers ([`Session::take`]) and the key, encrypts, and
+//! says what it sent ([`Session::sent`]). To receive, it looks the session up by the index in the packet, drops what
+//! [`Session::check`] refuses, decrypts, and only then asks [`Session::received`] whether the packet may go on. Both
+//! return [`Notice`]s, which go to [`Tunnel::notice`](crate::tunnel::Tunnel::notice). [`single`] does it for one packet.
+
+mod activity;
+mod counter;
+mod secret;
+pub mod single;
+mod slots;
+mod triple;
+
+pub use activity::Activity;
+pub use counter::Counter;
+pub use secret::Secret;
+pub use slots::{Slots, View};
+pub(crate) use triple::Confirmed;
+pub use triple::Triple;
+
+use crate::handshake::Keys;
+use crate::peer::PeerId;
+use crate::replay::{Replay, Window};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::timers::*;
+use std::net::SocketAddr;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// Keys of 180 seconds at most, shared by all workers.
+pub struct Session {
+    peer: PeerId,
+    local: u32,
+    remote: u32,
+    initiator: bool,
+    born_ns: u64,
+    send: Secret,
+    receive: Secret,
+    counter: Counter,
+    window: Window,
+    /// The peer has shown that it has the keys, or has told us so. Until then we do not send under them.
+    confirmed: AtomicBool,
+    activity: Arc<Activity>,
+}
+
+/// How to reach a peer.
+pub struct Outbound {
+    /// The session to send under; none until a handshake is done.
+    pub session: Option<Arc<Session>>,
+    /// Where its packets go.
+    pub endpoint: Option<SocketAddr>,
+    /// Of this peer.
+    pub activity: Arc<Activity>,
+}
+
+/// What control has to know of what a worker saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A session is wanted, for the first time or because the old one is used up.
+    Wanted(PeerId),
+    /// The first packet under the new session with this index of ours arrived, from here.
+    Confirmed(u32, SocketAddr),
+    /// An authentic packet came from another endpoint than the one we send to.
+    Roamed(PeerId, SocketAddr),
+}
+
+/// An authentic packet, to be told to its session.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// From its header.
+    pub counter: u64,
+    /// Whether it carries an IP packet, that is, whether it is not empty.
+    pub data: bool,
+    /// Outer source.
+    pub source: SocketAddr,
+    /// The peer's endpoint as the worker knows it.
+    pub known: Option<SocketAddr>,
+}
+
+/// Who a session is between.
+pub(crate) struct Parties {
+    pub peer: PeerId,
+    pub local: u32,
+    pub remote: u32,
+    pub initiator: bool,
+}
+
+impl Session {
+    pub(crate) fn new(parties: Parties, keys: &Keys, born_ns: u64, activity: Arc<Activity>) -> Self {
+        Self {
+            peer: parties.peer,
+            local: parties.local,
+            remote: parties.remote,
+            initiator: parties.initiator,
+            born_ns,
+            send: Secret::new(&keys.send),
+            receive: Secret::new(&keys.receive),
+            counter: Counter::new(0),
+            window: Window::new(),
+            confirmed: AtomicBool::new(parties.initiator),
+            activity,
+        }
+    }
+
+    /// Whose session it is.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Our index: what stands in packets to us.
+    pub fn local(&self) -> u32 {
+        self.local
+    }
+
+    /// The peer's index: what stands in packets we send.
+    pub fn remote(&self) -> u32 {
+        self.remote
+    }
+
+    /// When it was agreed on.
+    pub fn born_ns(&self) -> u64 {
+        self.born_ns
+    }
+
+    /// Packets sent.
+    pub fn packets_sent(&self) -> u64 {
+        self.counter.taken()
+    }
+
+    /// Stamps and counts of its peer.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Whether packets may still be sent and received: younger than REJECT_AFTER_TIME.
+    #[inline]
+    pub fn alive(&self, now_ns: u64) -> bool {
+        self.age(now_ns) < REJECT_AFTER_TIME_NS
+    }
+
+    /// Numbers for `count` packets to send, one nonce each; `None` when the session is used up.
+    #[inline]
+    pub fn take(&self, count: u64, now_ns: u64) -> Option<Range<u64>> {
+        self.alive(now_ns).then(|| self.counter.take(count)).flatten()
+    }
+
+    /// Key to encrypt with, until it is wiped.
+    #[inline]
+    pub fn send_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+        self.send.read()
+    }
+
+    /// Key to decrypt with, until it is wiped.
+    #[inline]
+    pub fn receive_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+        self.receive.read()
+    }
+
+    /// Something was sent under this session, an IP packet (`data`) or a keepalive.
+    #[inline]
+    pub fn sent(&self, now_ns: u64, data: bool) -> Option<Notice> {
+        self.activity.sent(now_ns, data);
+        let worn = self.counter.taken() > REKEY_AFTER_MESSAGES;
+        let aged = self.initiator && self.age(now_ns) >= REKEY_AFTER_TIME_NS;
+        self.want(worn || aged, now_ns)
+    }
+
+    /// Whether it is worth decrypting the packet with this number.
+    ///
+    /// # Errors
+    /// As [`received`](Self::received) would say.
+    #[inline]
+    pub fn check(&self, counter: u64, now_ns: u64) -> Result<(), Refused> {
+        if !self.alive(now_ns) {
+            return Err(Refused::Expired);
+        }
+        Ok(self.window.check(counter)?)
+    }
+
+    /// An authentic packet came. `Ok` if it may go on: it does so once.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    #[inline]
+    pub fn received(&self, arrival: &Arrival, now_ns: u64) -> Result<[Option<Notice>; 2], Refused> {
+        if !self.alive(now_ns) {
+            return Err(Refused::Expired);
+        }
+        self.window.accept(arrival.counter)?;
+        self.activity.received(now_ns, arrival.data);
+        // In time for a handshake before the session ends, should we have nothing to send (6.2).
+        let last_moment_ns = REJECT_AFTER_TIME_NS - KEEPALIVE_TIMEOUT_NS - REKEY_TIMEOUT_NS;
+        let wanted = self.want(self.initiator && self.age(now_ns) >= last_moment_ns, now_ns);
+        Ok([wanted, self.news(arrival)])
+    }
+
+    fn news(&self, arrival: &Arrival) -> Option<Notice> {
+        if !self.confirmed.load(Relaxed) {
+            // By every packet until control has heard: a full queue may have lost the first.
+            return Some(Notice::Confirmed(self.local, arrival.source));
+        }
+        let roamed = arrival.known != Some(arrival.source);
+        roamed.then_some(Notice::Roamed(self.peer, arrival.source))
+    }
+
+    fn want(&self, condition: bool, now_ns: u64) -> Option<Notice> {
+        (condition && self.activity.ask(now_ns)).then_some(Notice::Wanted(self.peer))
+    }
+
+    fn age(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.born_ns)
+    }
+
+    /// Whether there is no need of another session soon.
+    pub(crate) fn fresh(&self, now_ns: u64) -> bool {
+        self.age(now_ns) < REKEY_AFTER_TIME_NS && self.counter.taken() <= REKEY_AFTER_MESSAGES
+    }
+
+    pub(crate) fn confirm(&self) {
+        self.confirmed.store(true, Relaxed);
+    }
+
+    pub(crate) fn erase(&self) {
+        self.send.erase();
+        self.receive.erase();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_counter(mut self, first: u64) -> Self {
+        self.counter = Counter::new(first);
+        self
+    }
+}
+
+/// Why an authentic packet may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The session has ended.
+    #[error("the session is older than 180 seconds")]
+    Expired,
+    /// See [`Replay`].
+    #[error(transparent)]
+    Replay(#[from] Replay),
+}
+
+/// The tables that control writes and workers read.
+#[derive(Clone)]
+pub struct Tables {
+    pub(crate) sessions: Arc<Slots<Session>>,
+    pub(crate) peers: Arc<Slots<Outbound>>,
+}
+
+/// One worker's view of both tables.
+pub struct Lookup {
+    sessions: View<Session>,
+    peers: View<Outbound>,
+}
+
+impl Lookup {
+    /// A view for one worker.
+    pub fn new(tables: &Tables) -> Self {
+        Self {
+            sessions: View::new(tables.sessions.clone()),
+            peers: View::new(tables.peers.clone()),
+        }
+    }
+
+    /// The session with this index of ours.
+    #[inline]
+    pub fn session(&mut self, local: u32) -> Option<&Arc<Session>> {
+        // The lower bits of an index are its place; the upper ones are random, so that old indices are told apart.
+        let place = local as usize % self.sessions.capacity();
+        self.sessions.get(place).filter(|session| session.local == local)
+    }
+
+    /// How to reach a peer.
+    #[inline]
+    pub fn peer(&mut self, peer: PeerId) -> Option<&Arc<Outbound>> {
+        self.peers.get(peer.0 as usize)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn session(initiator: bool) -> Session {
+        let keys = Keys {
+            send: Zeroizing::new([1; 32]),
+            receive: Zeroizing::new([2; 32]),
+        };
+        let parties = Parties {
+            peer: PeerId(3),
+            local: 7,
+            remote: 8,
+            initiator,
+        };
+        Session::new(parties, &keys, 0, Arc::default())
+    }
+
+    #[test]
+    fn wants_another_when_it_is_old_or_worn() {
+        let wanted = Some(Notice::Wanted(PeerId(3)));
+        assert_eq!(session(true).sent(REKEY_AFTER_TIME_NS - 1, true), None);
+        assert_eq!(session(true).sent(REKEY_AFTER_TIME_NS, true), wanted);
+        assert_eq!(
+            session(false).sent(REKEY_AFTER_TIME_NS, true),
+            None,
+            "the initiator does"
+        );
+        let worn = |first| session(false).with_counter(first);
+        assert_eq!(worn(REKEY_AFTER_MESSAGES).sent(1, true), None);
+        assert_eq!(worn(REKEY_AFTER_MESSAGES + 1).sent(1, true), wanted);
+        assert!(worn(REJECT_AFTER_MESSAGES).take(1, 1).is_none());
+    }
+
+    #[test]
+    fn ends_after_its_time() {
+        let source = "192.0.2.1:1".parse().unwrap();
+        let arrival = Arrival {
+            counter: 0,
+            data: true,
+            source,
+            known: Some(source),
+        };
+        let session = session(true);
+        let last = REJECT_AFTER_TIME_NS - 1;
+        assert!(session.take(1, last).is_some() && session.take(1, last + 1).is_none());
+        assert_eq!(session.received(&arrival, last + 1), Err(Refused::Expired));
+        let notices = session.received(&arrival, last).unwrap();
+        assert_eq!(notices, [Some(Notice::Wanted(PeerId(3))), None]);
+        assert_eq!(session.received(&arrival, last), Err(Refused::Replay(Replay::Seen)));
+    }
+
+    #[test]
+    fn tells_where_packets_come_from() {
+        let (here, there) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
+        let arrival = |counter, known| Arrival {
+            counter,
+            data: false,
+            source: here,
+            known,
+        };
+        let session = session(false);
+        let confirmed = Some(Notice::Confirmed(7, here));
+        assert_eq!(session.received(&arrival(0, Some(here)), 1), Ok([None, confirmed]));
+        session.confirm();
+        assert_eq!(session.received(&arrival(1, Some(here)), 1), Ok([None, None]));
+        let roamed = Some(Notice::Roamed(PeerId(3), here));
+        assert_eq!(session.received(&arrival(2, Some(there)), 1), Ok([None, roamed]));
+    }
+}
