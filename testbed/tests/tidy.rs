@@ -47,6 +47,20 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "writes into frames of the driver without the engine",
     ),
     ("fastpath/tests/xdp/net.rs", "enters network namespaces"),
+    (
+        "wireguard/src/aead/avx2.rs",
+        "loads and stores vectors, where the processor has them",
+    ),
+    (
+        "wireguard/src/aead/avx512.rs",
+        "loads and stores vectors, where the processor has them",
+    ),
+    (
+        "wireguard/src/aead/constant_time.rs",
+        "tells valgrind what is secret, in a test",
+    ),
+    ("wireguard/tests/aead_guard.rs", "maps pages that must not be touched"),
+    ("wireguard/tests/aead_wipe.rs", "searches the stack for secrets"),
 ];
 
 /// Who may know whom: the arrows of docs/architecture.md. Nobody knows bench and testbed.

@@ -3,8 +3,10 @@
 //! WireGuard as in its whitepaper ("WireGuard: Next Generation Kernel Network Tunnel", 2020; sections below are its).
 //! Time and bytes come in, actions and the next wake-up come out. [`tunnel::Tunnel`] runs on the control side: it has
 //! the keys, makes handshakes and keeps the timers. Workers encrypt and decrypt with what it publishes:
-//! [`session::Session`]s, found by index or peer in [`session::Slots`], and the peers' [`allowed_ips`].
+//! [`session::Session`]s, found by index or peer in [`session::Slots`], and the peers' [`allowed_ips`]. The [`aead`] seals
+//! and opens many packets at once. The two nodes are still to come: nothing of this is wired into the program yet.
 
+pub mod aead;
 pub mod allowed_ips;
 pub mod cookie;
 pub mod handshake;

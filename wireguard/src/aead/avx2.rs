@@ -1,0 +1,76 @@
+//! The lanes of AVX2. Every function here and below that has `target_feature` names it, and is reached only through an
+//! [`Avx2`].
+#![allow(unsafe_code)]
+
+mod chacha;
+mod poly;
+
+use std::arch::x86_64::*;
+
+use super::batch::{BLOCK, Lanes, Message, PASS, Segment};
+use super::{KEY_LENGTH, TAG_LENGTH};
+
+/// Whether this way is faster than ring, which has both primitives in AVX2 for one packet.
+pub(super) fn pays(lengths: impl ExactSizeIterator<Item = usize>) -> bool {
+    const FROM: usize = 3;
+    lengths.len() >= FROM
+}
+
+/// The proof that the processor has AVX2.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    /// Asks the processor.
+    pub fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+impl Lanes for Avx2 {
+    #[inline]
+    fn keystream(self, segments: &[Segment<'_>], stream: &mut [[u8; BLOCK]; PASS]) {
+        // SAFETY: `self` is the proof that the processor has the feature.
+        unsafe { chacha::keystream(segments, stream) }
+    }
+
+    #[inline]
+    fn tags(self, messages: &[Message<'_>], keys: &[[u8; KEY_LENGTH]], tags: &mut [[u8; TAG_LENGTH]]) {
+        // SAFETY: as above.
+        unsafe { poly::tags(messages, keys, tags) }
+    }
+
+    #[inline]
+    fn add(self, text: &[u8], stream: &[[u8; BLOCK]], target: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { add(text, stream, target) }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn add(text: &[u8], stream: &[[u8; BLOCK]], target: &mut [u8]) {
+    for ((target, text), key) in target.iter_mut().zip(text).zip(stream.as_flattened()) {
+        *target = text ^ key;
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: the array is as long as the vector, which need not be aligned.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_words(words: &[u32; 8]) -> __m256i {
+    // SAFETY: as above.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(bytes: &mut [u8; 32], vector: __m256i) {
+    // SAFETY: as above.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
+}
