@@ -3,7 +3,7 @@
 //!
 //! Only lengths, counters and verdicts steer what is done here, and they are public.
 
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{BATCH, Head, KEY_LENGTH, Open, Seal, TAG_LENGTH};
@@ -175,7 +175,7 @@ fn open_group<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
         let (first, messages) = (i * GROUP, group.iter().map(|packet| packet.ciphertext));
         let tags = tags(lanes, messages, &secrets.keys[first..first + group.len()]);
         for (i, (packet, tag)) in group.iter().zip(&tags).enumerate() {
-            authentic |= u64::from(tag.ct_eq(packet.tag).unwrap_u8()) << (first + i);
+            authentic |= u64::from(equal(tag, packet.tag).unwrap_u8()) << (first + i);
         }
     }
     let authentic = publish(authentic);
@@ -207,10 +207,17 @@ fn open_group<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
     }
 }
 
+/// Compares two tags in constant time, as one number: byte by byte it took a third of the time of a short packet.
+#[inline(always)]
+fn equal(a: &[u8; TAG_LENGTH], b: &[u8; TAG_LENGTH]) -> Choice {
+    let difference = u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b);
+    (difference as u64 | (difference >> 64) as u64).ct_eq(&0)
+}
+
 /// From here on the verdicts are public, and may be branched on. Under valgrind, the test of `constant_time.rs` marks
 /// them so.
 fn publish(authentic: u64) -> u64 {
-    #[cfg(all(test, target_arch = "x86_64"))]
+    #[cfg(test)]
     let authentic = super::constant_time::public(authentic);
     authentic
 }
@@ -289,5 +296,71 @@ impl Dealer {
             }
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Aead, Key, Way, portable};
+    use super::*;
+
+    /// The lanes themselves, also where ring is faster and does their work.
+    fn equals_ring<L: Lanes>(lanes: L, lengths: &[usize]) {
+        let key = Key::from([0x6b; KEY_LENGTH]);
+        let texts: Vec<Vec<u8>> = lengths
+            .iter()
+            .map(|length| (0..*length).map(|i| (i * 7) as u8).collect())
+            .collect();
+        let sealed = |seal: &dyn Fn(&mut [Seal<'_>])| {
+            let mut sealed: Vec<_> = lengths.iter().map(|length| vec![0; length + TAG_LENGTH]).collect();
+            let pairs = texts.iter().zip(&mut sealed).zip(1..);
+            let jobs = pairs.map(|((text, sealed), counter)| Seal::new(&key, counter, text, sealed).unwrap());
+            seal(&mut jobs.collect::<Vec<_>>());
+            sealed
+        };
+        let mut sources = sealed(&|jobs| jobs.iter_mut().for_each(portable::seal));
+        assert_eq!(sealed(&|jobs| super::seal(lanes, jobs)), sources, "{lengths:?}");
+
+        // The last is a forgery.
+        *sources.last_mut().unwrap().last_mut().unwrap() ^= 0x80;
+        let mut opened: Vec<_> = lengths.iter().map(|length| vec![1; *length]).collect();
+        let pairs = sources.iter().zip(&mut opened).zip(1..);
+        let jobs = pairs.map(|((sealed, text), counter)| Open::new(&key, counter, sealed, text).unwrap());
+        let mut jobs: Vec<_> = jobs.collect();
+        super::open(lanes, &mut jobs);
+        let (forgery, rest) = jobs.split_last().unwrap();
+        assert!(!forgery.opened() && rest.iter().all(Open::opened), "{lengths:?}");
+        let (forgery, rest) = opened.split_last().unwrap();
+        assert!(
+            forgery.iter().all(|byte| *byte == 0) && *rest == texts[..rest.len()],
+            "{lengths:?}"
+        );
+    }
+
+    #[test]
+    fn lanes_equal_ring_at_every_length() {
+        for length in 0..=2048 {
+            let others = [
+                length / 2,
+                2048 - length,
+                length,
+                1420,
+                length + 1,
+                64,
+                0,
+                length,
+                300,
+                length,
+            ];
+            for count in [1, 2, 4, others.len()] {
+                for aead in Aead::all() {
+                    match aead.0 {
+                        Way::Avx512(lanes) => equals_ring(lanes, &others[others.len() - count..]),
+                        Way::Avx2(lanes) => equals_ring(lanes, &others[others.len() - count..]),
+                        Way::Ring => {}
+                    }
+                }
+            }
+        }
     }
 }

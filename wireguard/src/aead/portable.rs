@@ -4,6 +4,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::{Head, Open, Seal};
 
+#[inline(never)] // its stack has to be below that of its caller, to be wiped
 pub(super) fn seal(packet: &mut Seal<'_>) {
     packet.ciphertext.copy_from_slice(packet.text);
     let (key, nonce) = prepare(&packet.head);
@@ -14,6 +15,7 @@ pub(super) fn seal(packet: &mut Seal<'_>) {
 }
 
 /// The target is wiped if the packet is not authentic.
+#[inline(never)] // as above
 pub(super) fn open(packet: &mut Open<'_>) {
     packet.text.copy_from_slice(packet.ciphertext);
     let (key, nonce) = prepare(&packet.head);

@@ -23,9 +23,7 @@ fn tags(messages: &[Message<'_>], keys: &[[u8; 32]]) -> Vec<Vec<[u8; TAG_LENGTH]
     let with = |way: Aead| {
         let mut tags = vec![[0; TAG_LENGTH]; keys.len()];
         match way.0 {
-            #[cfg(target_arch = "x86_64")]
             Way::Avx512(lanes) => lanes.tags(messages, keys, &mut tags),
-            #[cfg(target_arch = "x86_64")]
             Way::Avx2(lanes) => lanes.tags(messages, keys, &mut tags),
             Way::Ring => return None,
         }
@@ -39,9 +37,7 @@ fn keystream(segments: &[Segment<'_>]) -> Vec<[[u8; 64]; PASS]> {
     let with = |way: Aead| {
         let mut stream = [[0; 64]; PASS];
         match way.0 {
-            #[cfg(target_arch = "x86_64")]
             Way::Avx512(lanes) => lanes.keystream(segments, &mut stream),
-            #[cfg(target_arch = "x86_64")]
             Way::Avx2(lanes) => lanes.keystream(segments, &mut stream),
             Way::Ring => return None,
         }

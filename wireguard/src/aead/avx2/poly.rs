@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::super::batch::Message;
-use super::load;
+use super::{load, multiply};
 
 /// How many messages go abreast.
 const WIDTH: usize = 4;
@@ -159,17 +159,26 @@ impl Limbs {
         self.step(words, tops, far, near)
     }
 
-    /// The limbs of the product, before carrying.
+    /// The limbs of the product, before carrying. Limb i has h[j] r[i - j], and five times what wraps round. It is
+    /// written out, since LLVM leaves a loop over it a loop, twice as slow.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn times(self, Factor { r, s }: &Factor) -> [__m256i; 5] {
-        let Self(h) = self;
-        [0, 1, 2, 3, 4].map(|i| {
-            // Limb i of the product has h[j] r[i - j], and five times what wraps round.
-            let term = |j: usize| _mm256_mul_epu32(h[j], if j <= i { r[i - j] } else { s[5 + i - j] });
-            let (ab, cd) = (_mm256_add_epi64(term(0), term(1)), _mm256_add_epi64(term(2), term(3)));
-            _mm256_add_epi64(_mm256_add_epi64(ab, cd), term(4))
-        })
+    fn times(self, factor: &Factor) -> [__m256i; 5] {
+        let Self([h0, h1, h2, h3, h4]) = self;
+        let ([r0, r1, r2, r3, r4], [_, s1, s2, s3, s4]) = (factor.r, factor.s);
+        let row = |r: [__m256i; 5]| {
+            let (a, b) = (multiply(h0, r[0]), multiply(h1, r[1]));
+            let (c, d) = (multiply(h2, r[2]), multiply(h3, r[3]));
+            let sum = _mm256_add_epi64(_mm256_add_epi64(a, b), _mm256_add_epi64(c, d));
+            _mm256_add_epi64(sum, multiply(h4, r[4]))
+        };
+        [
+            row([r0, s4, s3, s2, s1]),
+            row([r1, r0, s4, s3, s2]),
+            row([r2, r1, r0, s4, s3]),
+            row([r3, r2, r1, r0, s4]),
+            row([r4, r3, r2, r1, r0]),
+        ]
     }
 
     /// Brings the limbs back to their sizes.
