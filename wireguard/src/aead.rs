@@ -1,8 +1,9 @@
 //! ChaCha20-Poly1305 (RFC 8439) for whole vectors of transport packets, each with a key, counter and length of its own.
 //!
 //! A packet's nonce is WireGuard's: four zero bytes, then its counter in little-endian order; there is no additional
-//! data. Text and sealed form are different buffers, so the caller can place the result at another offset of another
-//! frame for nothing. [`Aead::best`] chooses by the processor, once:
+//! data. Text and sealed form are different buffers, so that the result can stand at another offset of another frame for
+//! nothing, or the same ([`Seal::in_place`], [`Open::in_place`]); a call takes both kinds side by side. [`Aead::best`]
+//! chooses by the processor, once:
 //!
 //! * `avx512` (with IFMA and VBMI2: Ice Lake, Zen 4 and later): 16 ChaCha20 blocks and 8 Poly1305 sums abreast;
 //! * `avx2`: 8 blocks and 4 sums abreast, for three short packets and more: with long ones ring is as fast;
@@ -65,7 +66,7 @@ pub enum LengthError {
     #[error("a text of {0} bytes is too long to seal: give at most {MAX_TEXT}")]
     TooLong(usize),
     /// The sealed form has no room for a tag.
-    #[error("{0} bytes are no sealed packet: it has at least the {TAG_LENGTH} of the tag")]
+    #[error("{0} bytes are no sealed packet, nor room for one: it has at least the {TAG_LENGTH} of the tag")]
     NoTag(usize),
     /// The target is not as long as the result.
     #[error("the result has {result} bytes and its target {target}: give a target of just that length")]
@@ -86,10 +87,21 @@ struct Head<'a> {
     length: usize,
 }
 
+impl<'a> Head<'a> {
+    fn new(key: &'a Key, counter: u64, length: usize) -> Result<Self, LengthError> {
+        if length > MAX_TEXT {
+            return Err(LengthError::TooLong(length));
+        }
+        let key = &key.0;
+        Ok(Self { key, counter, length })
+    }
+}
+
 /// A packet to seal.
 pub struct Seal<'a> {
     head: Head<'a>,
-    text: &'a [u8],
+    /// None if the text is where the ciphertext will be.
+    text: Option<&'a [u8]>,
     ciphertext: &'a mut [u8],
     tag: &'a mut [u8; TAG_LENGTH],
 }
@@ -101,33 +113,43 @@ impl<'a> Seal<'a> {
     /// # Errors
     /// [`LengthError`] when `text` is longer than [`MAX_TEXT`], or `sealed` has another length.
     pub fn new(key: &'a Key, counter: u64, text: &'a [u8], sealed: &'a mut [u8]) -> Result<Self, LengthError> {
-        let (length, target) = (text.len(), sealed.len());
-        if length > MAX_TEXT {
-            return Err(LengthError::TooLong(length));
-        }
+        let (head, target) = (Head::new(key, counter, text.len())?, sealed.len());
         match sealed.split_last_chunk_mut() {
-            Some((ciphertext, tag)) if ciphertext.len() == length => Ok(Self {
-                head: Head {
-                    key: &key.0,
-                    counter,
-                    length,
-                },
-                text,
+            Some((ciphertext, tag)) if ciphertext.len() == text.len() => Ok(Self {
+                head,
+                text: Some(text),
                 ciphertext,
                 tag,
             }),
             _ => Err(LengthError::Target {
-                result: length + TAG_LENGTH,
+                result: text.len() + TAG_LENGTH,
                 target,
             }),
         }
+    }
+
+    /// Seals `buffer` where it stands: the text, and room for the tag in its last [`TAG_LENGTH`] bytes. No other text may
+    /// ever be sealed under the same key and counter.
+    ///
+    /// # Errors
+    /// [`LengthError`] when `buffer` is shorter than a tag, or the text longer than [`MAX_TEXT`].
+    pub fn in_place(key: &'a Key, counter: u64, buffer: &'a mut [u8]) -> Result<Self, LengthError> {
+        let room = buffer.len();
+        let (ciphertext, tag) = buffer.split_last_chunk_mut().ok_or(LengthError::NoTag(room))?;
+        Ok(Self {
+            head: Head::new(key, counter, ciphertext.len())?,
+            text: None,
+            ciphertext,
+            tag,
+        })
     }
 }
 
 /// A packet to open.
 pub struct Open<'a> {
     head: Head<'a>,
-    ciphertext: &'a [u8],
+    /// None if it is where the text will be.
+    ciphertext: Option<&'a [u8]>,
     tag: &'a [u8; TAG_LENGTH],
     text: &'a mut [u8],
     opened: bool,
@@ -141,27 +163,41 @@ impl<'a> Open<'a> {
     /// another length.
     pub fn new(key: &'a Key, counter: u64, sealed: &'a [u8], text: &'a mut [u8]) -> Result<Self, LengthError> {
         let (ciphertext, tag) = sealed.split_last_chunk().ok_or(LengthError::NoTag(sealed.len()))?;
-        let length = ciphertext.len();
-        if length > MAX_TEXT {
-            return Err(LengthError::TooLong(length));
-        }
-        if text.len() != length {
+        let head = Head::new(key, counter, ciphertext.len())?;
+        if text.len() != head.length {
             return Err(LengthError::Target {
-                result: length,
+                result: head.length,
                 target: text.len(),
             });
         }
         Ok(Self {
-            head: Head {
-                key: &key.0,
-                counter,
-                length,
-            },
-            ciphertext,
+            head,
+            ciphertext: Some(ciphertext),
             tag,
             text,
             opened: false,
         })
+    }
+
+    /// Opens `buffer`, a ciphertext and its tag, where it stands: the text takes the ciphertext's place, and the tag
+    /// stays. If the packet is not authentic, zeros take that place, as with [`new`](Self::new).
+    ///
+    /// # Errors
+    /// [`LengthError`] when `buffer` is shorter than a tag or longer than any packet that is sealed here.
+    pub fn in_place(key: &'a Key, counter: u64, buffer: &'a mut [u8]) -> Result<Self, LengthError> {
+        let length = buffer.len();
+        let (text, tag) = buffer.split_last_chunk_mut().ok_or(LengthError::NoTag(length))?;
+        Ok(Self {
+            head: Head::new(key, counter, text.len())?,
+            ciphertext: None,
+            tag,
+            text,
+            opened: false,
+        })
+    }
+
+    fn ciphertext(&self) -> &[u8] {
+        self.ciphertext.unwrap_or(self.text)
     }
 
     /// Whether the packet was authentic and its text is there. If not, the target holds zeros; before

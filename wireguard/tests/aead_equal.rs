@@ -68,6 +68,9 @@ impl Packet {
 /// What every byte around and in a target is, before.
 const UNTOUCHED: u8 = 0xa5;
 
+/// Where results go: each to a target of its own, or all, or every other one, to where the source was.
+const PLACES: [fn(usize) -> bool; 3] = [|_| false, |_| true, |i| i % 2 == 1];
+
 /// Targets at odd offsets, with a guard byte on either side.
 fn targets(lengths: impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
     lengths.map(|length| vec![UNTOUCHED; length + 2]).collect()
@@ -79,53 +82,77 @@ fn inner(target: &mut [u8]) -> &mut [u8] {
 }
 
 fn seal(aead: Aead, packets: &[Packet]) {
+    PLACES.iter().for_each(|in_place| seal_to(aead, packets, in_place));
+}
+
+fn seal_to(aead: Aead, packets: &[Packet], in_place: &dyn Fn(usize) -> bool) {
     let mut out = targets(packets.iter().map(|packet| packet.sealed.len()));
     let keys: Vec<Key> = packets.iter().map(|packet| packet.key.into()).collect();
-    let jobs = packets.iter().zip(&keys).zip(&mut out);
+    let jobs = packets.iter().zip(&keys).zip(&mut out).enumerate();
     let mut jobs: Vec<_> = jobs
-        .map(|((packet, key), out)| Seal::new(key, packet.counter, &packet.text, inner(out)).unwrap())
+        .map(|(i, ((packet, key), out))| {
+            let (out, text) = (inner(out), &packet.text);
+            if in_place(i) {
+                out[..text.len()].copy_from_slice(text);
+                Seal::in_place(key, packet.counter, out).unwrap()
+            } else {
+                Seal::new(key, packet.counter, text, out).unwrap()
+            }
+        })
         .collect();
     aead.seal(&mut jobs);
     for (i, (packet, out)) in packets.iter().zip(&mut out).enumerate() {
-        let length = packet.text.len();
-        assert_eq!(
-            *inner(out),
-            *packet.sealed,
-            "{}: packet {i}, {length} bytes",
-            aead.name()
+        let what = format!(
+            "{}: packet {i}, {} bytes, in place: {}",
+            aead.name(),
+            packet.text.len(),
+            in_place(i)
         );
-        assert_eq!(
-            [out[0], out[out.len() - 1]],
-            [UNTOUCHED; 2],
-            "{}: packet {i}",
-            aead.name()
-        );
+        assert_eq!(*inner(out), *packet.sealed, "{what}");
+        assert_eq!([out[0], out[out.len() - 1]], [UNTOUCHED; 2], "{what}");
     }
 }
 
 /// Opens the packets, of which those in `forged` must not open.
 fn open(aead: Aead, packets: &[Packet], forged: &[bool]) {
-    let mut out = targets(packets.iter().map(|packet| packet.text.len()));
+    PLACES
+        .iter()
+        .for_each(|in_place| open_to(aead, packets, forged, in_place));
+}
+
+fn open_to(aead: Aead, packets: &[Packet], forged: &[bool], in_place: &dyn Fn(usize) -> bool) {
+    let lengths = packets.iter().enumerate();
+    let mut out = targets(lengths.map(|(i, packet)| packet.text.len() + if in_place(i) { TAG_LENGTH } else { 0 }));
     let keys: Vec<Key> = packets.iter().map(|packet| packet.key.into()).collect();
-    let jobs = packets.iter().zip(&keys).zip(&mut out);
+    let jobs = packets.iter().zip(&keys).zip(&mut out).enumerate();
     let mut jobs: Vec<_> = jobs
-        .map(|((packet, key), out)| Open::new(key, packet.counter, &packet.sealed, inner(out)).unwrap())
+        .map(|(i, ((packet, key), out))| {
+            if in_place(i) {
+                inner(out).copy_from_slice(&packet.sealed);
+                Open::in_place(key, packet.counter, inner(out)).unwrap()
+            } else {
+                Open::new(key, packet.counter, &packet.sealed, inner(out)).unwrap()
+            }
+        })
         .collect();
     assert!(jobs.iter().all(|job| !job.opened()), "before it is opened");
     aead.open(&mut jobs);
     let opened: Vec<bool> = jobs.iter().map(Open::opened).collect();
     for (i, (packet, out)) in packets.iter().zip(&mut out).enumerate() {
+        let length = packet.text.len();
         let what = format!(
-            "{}: packet {i}, {} bytes, forged: {}",
+            "{}: packet {i}, {length} bytes, forged: {}, in place: {}",
             aead.name(),
-            packet.text.len(),
-            forged[i]
+            forged[i],
+            in_place(i)
         );
         assert_eq!(opened[i], !forged[i], "{what}");
+        let (text, tag) = inner(out).split_at(length);
         match forged[i] {
-            false => assert_eq!(*inner(out), *packet.text, "{what}"),
-            true => assert!(inner(out).iter().all(|byte| *byte == 0), "{what}"),
+            false => assert_eq!(*text, *packet.text, "{what}"),
+            true => assert!(text.iter().all(|byte| *byte == 0), "{what}"),
         }
+        assert!(tag.is_empty() || *tag == packet.sealed[length..], "{what}");
         assert_eq!([out[0], out[out.len() - 1]], [UNTOUCHED; 2], "{what}");
     }
 }
@@ -324,6 +351,18 @@ fn buffers_that_do_not_fit_are_refused_with_a_sentence() {
         };
         assert_eq!(open(sealed, target), Some(expected));
     }
+    let in_place = |length: usize| {
+        let (mut text, mut sealed) = (vec![0; length], vec![0; length]);
+        let refused = Seal::in_place(&key, 0, &mut text).err();
+        assert_eq!(refused, Open::in_place(&key, 0, &mut sealed).err());
+        refused
+    };
+    assert_eq!(
+        [0, 15].map(in_place),
+        [0, 15].map(|length| Some(LengthError::NoTag(length)))
+    );
+    assert_eq!([16, MAX_TEXT + 16].map(in_place), [None; 2]);
+    assert_eq!(in_place(MAX_TEXT + 17), Some(LengthError::TooLong(MAX_TEXT + 1)));
     assert_eq!(
         LengthError::Target { result: 2, target: 1 }.to_string(),
         "the result has 2 bytes and its target 1: give a target of just that length"

@@ -80,10 +80,28 @@ fn nothing_outside_the_buffers() {
                 let opened = opened.iter_mut().take(count);
                 assert!(
                     opened
-                        .zip(texts)
+                        .zip(texts.iter_mut())
                         .all(|(a, b)| a.bytes(length, at_end) == b.bytes(length, at_end))
                 );
+                in_place(aead, &mut texts[..count], (length, at_end));
             }
         }
     }
+}
+
+/// Seals and opens so many zeros where they stand.
+fn in_place(aead: Aead, places: &mut [Guarded], (length, at_end): (usize, bool)) {
+    let key = Key::from([8; 32]);
+    let mut places: Vec<_> = places
+        .iter_mut()
+        .map(|place| place.bytes(length + TAG_LENGTH, at_end))
+        .collect();
+    places.iter_mut().for_each(|place| place.fill(0));
+    let jobs = places.iter_mut().map(|place| Seal::in_place(&key, 6, place).unwrap());
+    aead.seal(&mut jobs.collect::<Vec<_>>());
+    let jobs = places.iter_mut().map(|place| Open::in_place(&key, 6, place).unwrap());
+    let mut jobs: Vec<_> = jobs.collect();
+    aead.open(&mut jobs);
+    assert!(jobs.iter().all(Open::opened), "{} of {length} bytes", aead.name());
+    assert!(places.iter().all(|place| place[..length].iter().all(|byte| *byte == 0)));
 }

@@ -94,6 +94,31 @@ fn no_secret_is_left_on_the_stack() {
             aead.open(&mut jobs);
             assert_eq!(left(&secrets), 0, "{} opens {count} of {length} bytes", aead.name());
             assert!(jobs.iter().all(Open::opened));
+
+            let jobs = sealed
+                .iter_mut()
+                .map(|place| Open::in_place(&key, counter, place).unwrap());
+            let mut jobs: Vec<_> = jobs.collect();
+            zeroize_stack::<SEARCHED>();
+            aead.open(&mut jobs);
+            assert_eq!(
+                left(&secrets),
+                0,
+                "{} opens {count} of {length} bytes in place",
+                aead.name()
+            );
+            let jobs = sealed
+                .iter_mut()
+                .map(|place| Seal::in_place(&key, counter, place).unwrap());
+            let mut jobs: Vec<_> = jobs.collect();
+            zeroize_stack::<SEARCHED>();
+            aead.seal(&mut jobs);
+            assert_eq!(
+                left(&secrets),
+                0,
+                "{} seals {count} of {length} bytes in place",
+                aead.name()
+            );
         }
     }
 }

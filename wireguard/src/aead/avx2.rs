@@ -51,12 +51,25 @@ impl Lanes for Avx2 {
         // SAFETY: as above.
         unsafe { add(text, stream, target) }
     }
+
+    #[inline]
+    fn add_in_place(self, stream: &[[u8; BLOCK]], text: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { add_in_place(stream, text) }
+    }
 }
 
 #[target_feature(enable = "avx2")]
 fn add(text: &[u8], stream: &[[u8; BLOCK]], target: &mut [u8]) {
     for ((target, text), key) in target.iter_mut().zip(text).zip(stream.as_flattened()) {
         *target = text ^ key;
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn add_in_place(stream: &[[u8; BLOCK]], text: &mut [u8]) {
+    for (byte, key) in text.iter_mut().zip(stream.as_flattened()) {
+        *byte ^= key;
     }
 }
 

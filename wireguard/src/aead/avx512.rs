@@ -55,6 +55,12 @@ impl Lanes for Avx512 {
         // SAFETY: as above.
         unsafe { add(text, stream, target) }
     }
+
+    #[inline]
+    fn add_in_place(self, stream: &[[u8; BLOCK]], text: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { add_in_place(stream, text) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
@@ -68,6 +74,19 @@ fn add(text: &[u8], stream: &[[u8; BLOCK]], target: &mut [u8]) {
         && !text_rest.is_empty()
     {
         store_front(target_rest, _mm512_xor_si512(load_front(text_rest), load(key)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512ifma,avx512vbmi2,bmi2")]
+fn add_in_place(stream: &[[u8; BLOCK]], text: &mut [u8]) {
+    let (texts, rest) = text.as_chunks_mut::<BLOCK>();
+    for (text, key) in texts.iter_mut().zip(stream) {
+        store(text, _mm512_xor_si512(load(text), load(key)));
+    }
+    if let Some(key) = stream.get(texts.len())
+        && !rest.is_empty()
+    {
+        store_front(rest, _mm512_xor_si512(load_front(rest), load(key)));
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) trait Lanes: Copy {
     fn tags(self, messages: &[Message<'_>], keys: &[[u8; KEY_LENGTH]], tags: &mut [[u8; TAG_LENGTH]]);
     /// Adds keystream to `text`. The slices are equally long, but for the keystream, which goes up to a whole block.
     fn add(self, text: &[u8], stream: &[[u8; BLOCK]], target: &mut [u8]);
+    /// Adds keystream, as far as it goes, to the text that stands in its place.
+    fn add_in_place(self, stream: &[[u8; BLOCK]], text: &mut [u8]);
 }
 
 /// Consecutive blocks of one packet.
@@ -122,7 +124,7 @@ pub(super) fn seal<L: Lanes>(lanes: L, packets: &mut [Seal<'_>]) {
                 secrets.keys[segment.packet].copy_from_slice(&blocks[0][..KEY_LENGTH]);
                 blocks = &blocks[1..];
             }
-            add(lanes, segment, blocks, text, ciphertext);
+            add(lanes, segment, blocks, *text, ciphertext);
         }
         let end = dealer.packet;
         while end - tagged >= GROUP || (tagged < end && end == packets.len()) {
@@ -172,7 +174,7 @@ fn open_group<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
 
     let mut authentic = 0;
     for (i, group) in packets.chunks(GROUP).enumerate() {
-        let (first, messages) = (i * GROUP, group.iter().map(|packet| packet.ciphertext));
+        let (first, messages) = (i * GROUP, group.iter().map(Open::ciphertext));
         let tags = tags(lanes, messages, &secrets.keys[first..first + group.len()]);
         for (i, (packet, tag)) in group.iter().zip(&tags).enumerate() {
             authentic |= u64::from(equal(tag, packet.tag).unwrap_u8()) << (first + i);
@@ -189,7 +191,7 @@ fn open_group<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
             lane += blocks.len();
             if authentic >> segment.packet & 1 == 1 {
                 let Open { ciphertext, text, .. } = &mut packets[segment.packet];
-                add(lanes, segment, blocks, ciphertext, text);
+                add(lanes, segment, blocks, *ciphertext, text);
             }
         }
         count = dealer.deal(texts, |i| packets[i].head, &mut segments);
@@ -222,12 +224,15 @@ fn publish(authentic: u64) -> u64 {
     authentic
 }
 
-/// Adds the keystream of a segment, without block 0, to its part of a packet.
+/// Adds the keystream of a segment, without block 0, to its part of a packet: from `source`, or where it stands.
 #[inline(always)]
-fn add<L: Lanes>(lanes: L, segment: &Segment<'_>, blocks: &[[u8; BLOCK]], text: &[u8], target: &mut [u8]) {
+fn add<L: Lanes>(lanes: L, segment: &Segment<'_>, blocks: &[[u8; BLOCK]], source: Option<&[u8]>, target: &mut [u8]) {
     let start = BLOCK * (segment.first.max(1) as usize - 1);
-    let part = start..text.len().min(start + BLOCK * blocks.len());
-    lanes.add(&text[part.clone()], blocks, &mut target[part]);
+    let part = start..target.len().min(start + BLOCK * blocks.len());
+    match source {
+        Some(source) => lanes.add(&source[part.clone()], blocks, &mut target[part]),
+        None => lanes.add_in_place(blocks, &mut target[part]),
+    }
 }
 
 /// The tags of the ciphertexts of up to [`GROUP`] packets; those that follow are arbitrary.
@@ -320,6 +325,14 @@ mod tests {
         };
         let mut sources = sealed(&|jobs| jobs.iter_mut().for_each(portable::seal));
         assert_eq!(sealed(&|jobs| super::seal(lanes, jobs)), sources, "{lengths:?}");
+        let mut places: Vec<_> = texts
+            .iter()
+            .map(|text| [&text[..], &[0; TAG_LENGTH]].concat())
+            .collect();
+        let jobs = places.iter_mut().zip(1..);
+        let jobs = jobs.map(|(place, counter)| Seal::in_place(&key, counter, place).unwrap());
+        super::seal(lanes, &mut jobs.collect::<Vec<_>>());
+        assert_eq!(places, sources, "{lengths:?}");
 
         // The last is a forgery.
         *sources.last_mut().unwrap().last_mut().unwrap() ^= 0x80;
@@ -335,6 +348,17 @@ mod tests {
             forgery.iter().all(|byte| *byte == 0) && *rest == texts[..rest.len()],
             "{lengths:?}"
         );
+        let mut places = sources.clone();
+        let jobs = places.iter_mut().zip(1..);
+        let jobs = jobs.map(|(place, counter)| Open::in_place(&key, counter, place).unwrap());
+        super::open(lanes, &mut jobs.collect::<Vec<_>>());
+        for ((place, source), text) in places.iter().zip(&sources).zip(&opened) {
+            assert_eq!(
+                place.split_at(text.len()),
+                (&text[..], &source[text.len()..]),
+                "{lengths:?}"
+            );
+        }
     }
 
     #[test]

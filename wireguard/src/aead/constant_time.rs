@@ -105,20 +105,30 @@ fn secret_packets() {
             let mut sealed: Vec<_> = texts.iter().map(|text| vec![0; text.len() + TAG_LENGTH]).collect();
             mark_secret(&mut key.0);
             texts.iter_mut().for_each(|text| mark_secret(&mut text[..]));
+            let mut places: Vec<_> = texts
+                .iter()
+                .map(|text| [&text[..], &[0; TAG_LENGTH]].concat())
+                .collect();
             let pairs = texts.iter().zip(&mut sealed);
-            let mut jobs: Vec<_> = pairs
-                .map(|(text, sealed)| Seal::new(&key, 1, text, sealed).unwrap())
+            let apart = pairs.map(|(text, sealed)| Seal::new(&key, 1, text, sealed).unwrap());
+            let mut jobs: Vec<_> = apart
+                .chain(places.iter_mut().map(|place| Seal::in_place(&key, 1, place).unwrap()))
                 .collect();
             aead.seal(&mut jobs);
-            sealed.iter_mut().for_each(|sealed| mark_public(&mut sealed[..]));
+            for sealed in sealed.iter_mut().chain(&mut places) {
+                mark_public(&mut sealed[..]);
+            }
+            assert_eq!(places, sealed);
             sealed[2][0] ^= 1;
+            places[2][0] ^= 1;
             let pairs = texts.iter_mut().zip(&sealed);
-            let mut jobs: Vec<_> = pairs
-                .map(|(text, sealed)| Open::new(&key, 1, sealed, text).unwrap())
+            let apart = pairs.map(|(text, sealed)| Open::new(&key, 1, sealed, text).unwrap());
+            let mut jobs: Vec<_> = apart
+                .chain(places.iter_mut().map(|place| Open::in_place(&key, 1, place).unwrap()))
                 .collect();
             aead.open(&mut jobs);
             let opened: Vec<bool> = jobs.iter().map(Open::opened).collect();
-            assert_eq!(opened, (0..count).map(|i| i != 2).collect::<Vec<_>>());
+            assert_eq!(opened, (0..2 * count).map(|i| i % count != 2).collect::<Vec<_>>());
         }
     }
 }

@@ -6,7 +6,9 @@ use super::{Head, Open, Seal};
 
 #[inline(never)] // its stack has to be below that of its caller, to be wiped
 pub(super) fn seal(packet: &mut Seal<'_>) {
-    packet.ciphertext.copy_from_slice(packet.text);
+    if let Some(text) = packet.text {
+        packet.ciphertext.copy_from_slice(text);
+    }
     let (key, nonce) = prepare(&packet.head);
     let tag = key.seal_in_place_separate_tag(nonce, Aad::empty(), packet.ciphertext);
     packet
@@ -17,7 +19,9 @@ pub(super) fn seal(packet: &mut Seal<'_>) {
 /// The target is wiped if the packet is not authentic.
 #[inline(never)] // as above
 pub(super) fn open(packet: &mut Open<'_>) {
-    packet.text.copy_from_slice(packet.ciphertext);
+    if let Some(ciphertext) = packet.ciphertext {
+        packet.text.copy_from_slice(ciphertext);
+    }
     let (key, nonce) = prepare(&packet.head);
     let tag = Tag::from(*packet.tag);
     let text = key.open_in_place_separate_tag(nonce, Aad::empty(), tag, packet.text, 0..);

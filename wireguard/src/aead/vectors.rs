@@ -123,6 +123,9 @@ fn packet(key: &Key, counter: u64, text: &[u8], sealed: &[u8]) {
             .map(|target| Seal::new(key, counter, text, target).unwrap());
         aead.seal(&mut jobs.collect::<Vec<_>>());
         assert!(targets.iter().all(|target| target == sealed), "{}", aead.name());
+        let mut place = [text, &[0; TAG_LENGTH]].concat();
+        aead.seal(&mut [Seal::in_place(key, counter, &mut place).unwrap()]);
+        assert_eq!(place, sealed, "{}", aead.name());
 
         let mut sources = vec![sealed.to_vec(); count];
         sources[count - 1][text.len()] ^= 1;
