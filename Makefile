@@ -28,8 +28,9 @@ demo: build ## two hosts with Margay between them; KEEP=1 leaves it running, STO
 		$(if $(KEEP),--keep) $(if $(STOP),--stop)
 
 bench: build ## measure, beside peers; the report goes to bench/results
+	@bench/install-peers.sh
 	rm -f $(TARGET)/bench-rows.jsonl
-	MARGAY_BIN=$(abspath $(TARGET))/release/margay cargo bench --package bench
+	MARGAY_BIN=$(abspath $(TARGET))/release/margay cargo bench --package bench --features aws-lc
 	cargo run --release --package bench --bin report
 
 loom: ## every interleaving of the lock-free parts
