@@ -3,6 +3,7 @@
 
 use crate::spread::Spread;
 use crate::traffic::Generator;
+use control::wiring::Rings;
 use fastpath::arena::Arena;
 use fastpath::builder::Kind;
 use fastpath::clock::Clock;
@@ -23,6 +24,7 @@ use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use wireguard::mailbox::Mailbox;
 
 /// The link address of the port that packets come in by.
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -75,16 +77,26 @@ impl Rig {
         let forwarding = Arc::new(Forwarding::default());
         let tables = fib::Pool::new(1 << 30, Pages::Huge, qsbr.clone()).expect("address space");
         let mut rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
-        let interfaces = Publisher::new(Interfaces([1, 2].map(port).into()));
+        let interfaces = Publisher::new(Interfaces {
+            ports: [1, 2].map(port).into(),
+            listeners: vec![],
+        });
+        let tunnels = Publisher::new(wireguard::interface::Interfaces::default());
         let events = Events::new(|| {});
         let shared = control::wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
             forwarding: &forwarding,
             events: &events,
+            wireguard: &tunnels,
+            mailbox: &Mailbox::new(|| {}),
         };
-        let (_, injected) = ring(1024);
-        let graph = control::wiring::graph(&shared, injected, vec![]).expect("the product's own wiring");
+        let rings = Rings {
+            inject: ring(1024).1,
+            originate: ring(1024).1,
+            handoff: vec![],
+        };
+        let graph = control::wiring::graph(&shared, rings).expect("the product's own wiring");
         for port in [0, 1] {
             rib.set_port(PortId(port), [2, 0, 0, 0, 0, 1 + port as u8], 1500);
         }

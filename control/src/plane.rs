@@ -29,6 +29,7 @@ use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
+use wireguard::mailbox::Mailbox;
 
 use crate::refusal::Refusal;
 use crate::resource::{NeighborSpec, RouteSpec};
@@ -90,6 +91,8 @@ struct State {
     frames: Frames,
     forwarding: Arc<Forwarding>,
     interfaces: Publisher<Interfaces>,
+    /// Workers read it.
+    _wireguard: Publisher<wireguard::interface::Interfaces>,
     rib: Rib,
     neighbours: Neighbours,
     /// Neighbours that have a route of their own, and in which table.
@@ -119,6 +122,8 @@ impl State {
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
         let interfaces = Publisher::new(Interfaces::default());
+        let wireguard = Publisher::new(wireguard::interface::Interfaces::default());
+        let mailbox = Mailbox::new(|| {});
         let clock = Clock::new();
         let ground = workers::Ground {
             pool: &pool,
@@ -129,6 +134,8 @@ impl State {
                 rib: &rib,
                 forwarding: &forwarding,
                 events: &events,
+                wireguard: &wireguard,
+                mailbox: &mailbox,
             },
         };
         let (workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
@@ -141,6 +148,7 @@ impl State {
             pool,
             forwarding,
             interfaces,
+            _wireguard: wireguard,
             rib,
             neighbours: Neighbours::default(),
             own_routes: HashMap::new(),

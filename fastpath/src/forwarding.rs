@@ -38,6 +38,8 @@ pub enum Path {
     Local,
     /// Whoever has the destination address behind this port.
     Glean(PortId),
+    /// The tunnel behind this port.
+    Tunnel(PortId),
     /// Nowhere, by intent.
     Drop,
     /// All hosts of a subnet, which we do not forward to (RFC 2644), or the subnet itself.
@@ -54,6 +56,7 @@ impl Path {
             Self::Glean(port) => 4 << 56 | u64::from(port.0),
             Self::Drop => 5 << 56,
             Self::Broadcast => 6 << 56,
+            Self::Tunnel(port) => 7 << 56 | u64::from(port.0),
         }
     }
 
@@ -69,6 +72,7 @@ impl Path {
             4 => Self::Glean(PortId(word as u16)),
             5 => Self::Drop,
             6 => Self::Broadcast,
+            7 => Self::Tunnel(PortId(word as u16)),
             _ => Self::None,
         }
     }
@@ -218,13 +222,14 @@ impl Forwarding {
         }
     }
 
-    /// A number that grows whenever packets that wait for a neighbour should try again.
+    /// A number that grows whenever packets that wait, for a neighbour or a tunnel's peer, should try again.
     #[inline(always)]
     pub fn news(&self) -> u64 {
         self.news.load(Ordering::Acquire)
     }
 
-    pub(crate) fn announce(&self) {
+    /// Has packets that wait try again. Workers that sleep are to be woken.
+    pub fn announce(&self) {
         self.news.fetch_add(1, Ordering::Release);
     }
 

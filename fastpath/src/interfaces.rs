@@ -1,7 +1,8 @@
 //! The ports as nodes see them: addresses, MTU, table of routes. A snapshot, replaced as a whole.
 
 use crate::events::Mac;
-use crate::meta::{PortId, VrfId};
+use crate::forwarding::Forwarding;
+use crate::meta::{Meta, PortId, VrfId};
 use crate::wire::ndp;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -68,21 +69,53 @@ pub fn shares_prefix(one: IpAddr, other: IpAddr, length: u8) -> bool {
     }
 }
 
-/// All ports, by their ids.
+/// A UDP port of ours where packets come in that a tunnel wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Table of routes that they come in by.
+    pub vrf: VrfId,
+    /// Their UDP port.
+    pub udp_port: u16,
+    /// The tunnel's port.
+    pub port: PortId,
+}
+
+/// All ports, and who listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interfaces(pub Vec<Option<Interface>>);
+pub struct Interfaces {
+    /// Ports, by their ids. The port of a tunnel has no queue, and a link address of zeros.
+    pub ports: Vec<Option<Interface>>,
+    /// What tunnels listen on, on every address of ours.
+    pub listeners: Vec<Listener>,
+}
 
 impl Interfaces {
     /// The port, if it exists.
     #[inline(always)]
     pub fn get(&self, port: PortId) -> Option<&Interface> {
-        self.0.get(port.index()).and_then(Option::as_ref)
+        self.ports.get(port.index()).and_then(Option::as_ref)
+    }
+
+    /// Most bytes from the network header on that a packet may have where it is going: to its adjacency, or else by the
+    /// tunnel it would leave by.
+    pub fn mtu(&self, forwarding: &Forwarding, meta: &Meta) -> u16 {
+        match forwarding.adjacency(meta.adjacency) {
+            Some(adjacency) => adjacency.mtu(),
+            None => self.get(meta.egress).map_or(0, |interface| interface.mtu),
+        }
+    }
+
+    /// The tunnel that listens on a UDP port.
+    #[inline]
+    pub fn listener(&self, vrf: VrfId, udp_port: u16) -> Option<PortId> {
+        let hears = |listener: &&Listener| listener.udp_port == udp_port && listener.vrf == vrf;
+        self.listeners.iter().find(hears).map(|listener| listener.port)
     }
 
     /// An address to send an ICMP message to `peer` from: the receiving port's, else any of its table of routes
     /// (RFC 1812 section 4.3.2.4).
     pub fn source_for(&self, port: PortId, vrf: VrfId, peer: IpAddr) -> Option<IpAddr> {
-        let others = self.0.iter().flatten().filter(|interface| interface.vrf == vrf);
+        let others = self.ports.iter().flatten().filter(|interface| interface.vrf == vrf);
         self.get(port)
             .into_iter()
             .chain(others)

@@ -130,13 +130,14 @@ pub struct Meta {
     pub transport_offset: u8,
     /// Receiving port. Written by sources.
     pub port: PortId,
-    /// Sending port. Written by `route` and whoever answers.
+    /// Sending port. Written by `route` and whoever answers; by `local` for packets to a tunnel of ours.
     pub egress: PortId,
     pub(crate) data_offset: u16,
     pub(crate) data_length: u16,
     /// Hash of the flow key, equal for the packets of one direction. Written by `parse`.
     pub hash: u32,
-    /// Index of the adjacency. Written by `route`, read by `adjacency`.
+    /// Index of the adjacency. Written by `route`, read by `adjacency`. Behind the edge into a tunnel: which of its peers
+    /// the packet is for, written by `wg-peer`.
     pub adjacency: u32,
     /// Reserved for the flow table.
     pub flow: u32,

@@ -1,6 +1,7 @@
 //! One packet, as a node sees it: its meta and its bytes.
 
-use crate::meta::Meta;
+use crate::meta::{Endpoint, Flags, Meta, VrfId};
+use crate::wire::ethernet;
 
 /// One packet.
 pub struct Packet<'a> {
@@ -49,6 +50,18 @@ impl Packet<'_> {
         Ok(&mut self.frame[usize::from(start)..][..usize::from(length)])
     }
 
+    /// Grows the packet at its end and returns the new bytes, whose content is arbitrary.
+    ///
+    /// # Errors
+    /// The frame ends before; the packet is as it was.
+    #[inline]
+    pub fn extend(&mut self, length: u16) -> Result<&mut [u8], NoRoom> {
+        let end = usize::from(self.meta.data_offset) + usize::from(self.meta.data_length);
+        let new = self.frame.get_mut(end..end + usize::from(length)).ok_or(NoRoom)?;
+        self.meta.data_length += length;
+        Ok(new)
+    }
+
     /// Cuts up to `length` bytes off the front.
     #[inline]
     pub fn pull(&mut self, length: u16) {
@@ -74,6 +87,20 @@ impl Packet<'_> {
         self.meta.data_offset = headroom;
         self.meta.data_length = u16::try_from(bytes.len()).map_err(|_| NoRoom)?;
         Ok(())
+    }
+
+    /// Writes the meta of a packet of ours that is to be routed: no error is sent about it, and its hop limit stays.
+    /// Its bytes are an Ethernet header yet to be written, but for the type, and a whole IP packet without options. The
+    /// flow hash, the receiving port and whether it is traced are left as they are.
+    #[inline]
+    pub fn originate(&mut self, vrf: VrfId, protocol: u8, source: Endpoint, target: Endpoint, is_v4: bool) {
+        let meta = &mut *self.meta;
+        meta.flags = Flags::OWN
+            .and(Flags::IPV4.when(is_v4))
+            .and(Flags::TRACED.when(meta.flags.has(Flags::TRACED)));
+        (meta.source, meta.target, meta.protocol, meta.vrf) = (source, target, protocol, vrf);
+        meta.network_offset = ethernet::HEADER as u8;
+        meta.transport_offset = if is_v4 { 20 } else { 40 };
     }
 
     /// Moves the packet so that it starts `headroom` bytes into the frame; whether it had to be moved.

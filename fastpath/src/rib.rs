@@ -22,11 +22,16 @@ pub enum Origin {
     Connected = 0,
     /// A resource.
     Static = 1,
+    /// A tunnel's peer, whose addresses these are.
+    Allowed = 2,
     /// A neighbour on a connected subnet.
-    Neighbour = 2,
+    Neighbour = 3,
 }
 
-const ORIGINS: [Origin; 3] = [Origin::Connected, Origin::Static, Origin::Neighbour];
+const ORIGINS: [Origin; 4] = [Origin::Connected, Origin::Static, Origin::Allowed, Origin::Neighbour];
+
+/// The paths that the origins know, by [`Origin`].
+type Candidates = [Option<u32>; ORIGINS.len()];
 
 /// One way among several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +53,8 @@ pub enum Target {
     Local,
     /// To whoever has the address behind the port.
     OnLink(PortId),
+    /// Into the tunnel behind the port.
+    Tunnel(PortId),
     /// Nowhere.
     Drop,
     /// To all hosts of a subnet, or to the subnet itself: not forwarded.
@@ -125,7 +132,7 @@ pub struct Rib {
     pool: Pool,
     tables: Vec<Tables>,
     vrfs: Publisher<Vrfs>,
-    routes: HashMap<(VrfId, IpNet), [Option<u32>; 3]>,
+    routes: HashMap<(VrfId, IpNet), Candidates>,
     paths: HashMap<Target, PathEntry>,
     keys: HashMap<u32, Target>,
     adjacencies: HashMap<(PortId, IpAddr), AdjacencyEntry>,
@@ -271,7 +278,7 @@ impl Rib {
             return Ok(false);
         };
         self.write(vrf, net, candidates)?;
-        if candidates == [None; 3] {
+        if candidates == Candidates::default() {
             self.routes.remove(&(vrf, net));
         } else {
             self.routes.insert((vrf, net), candidates);
@@ -283,12 +290,26 @@ impl Rib {
 
     /// Where packets to an address go if it is not a neighbour's own: the target of the longest prefix around it.
     pub fn covering(&self, vrf: VrfId, address: IpAddr) -> Option<&Target> {
+        self.longest(vrf, address, Origin::Neighbour as usize)
+    }
+
+    /// The port by which packets to an address leave, or the first of several; none if there is no way.
+    pub fn egress(&self, vrf: VrfId, address: IpAddr) -> Option<PortId> {
+        match self.longest(vrf, address, ORIGINS.len())? {
+            Target::Hops(hops) => hops.first().map(|hop| hop.port),
+            Target::OnLink(port) | Target::Tunnel(port) => Some(*port),
+            Target::Local | Target::Drop | Target::Broadcast => None,
+        }
+    }
+
+    /// The target of the longest prefix around an address that one of the first `origins` knows.
+    fn longest(&self, vrf: VrfId, address: IpAddr, origins: usize) -> Option<&Target> {
         let host = IpNet::from(address);
         (0..=host.prefix_len()).rev().find_map(|length| {
             let net = IpNet::new(address, length).ok()?.trunc();
             let candidates = self.routes.get(&(vrf, net))?;
-            let path = candidates[Origin::Connected as usize].or(candidates[Origin::Static as usize])?;
-            self.keys.get(&path)
+            let path = candidates[..origins].iter().flatten().next()?;
+            self.keys.get(path)
         })
     }
 
@@ -303,7 +324,7 @@ impl Rib {
         })
     }
 
-    fn write(&mut self, vrf: VrfId, net: IpNet, candidates: [Option<u32>; 3]) -> Result<(), Full> {
+    fn write(&mut self, vrf: VrfId, net: IpNet, candidates: Candidates) -> Result<(), Full> {
         let Some(table) = self.tables.get_mut(usize::from(vrf.0)) else {
             return Ok(());
         };
@@ -329,6 +350,7 @@ impl Rib {
             Target::Hops(hops) => self.make_hops(hops),
             Target::Local => Ok((Path::Local, None)),
             Target::OnLink(port) => Ok((Path::Glean(*port), None)),
+            Target::Tunnel(port) => Ok((Path::Tunnel(*port), None)),
             Target::Drop => Ok((Path::Drop, None)),
             Target::Broadcast => Ok((Path::Broadcast, None)),
         };

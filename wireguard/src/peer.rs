@@ -3,11 +3,10 @@
 use crate::cookie::Jar;
 use crate::handshake::{Asked, Identity, Initiating, Keys, PeerKeys, Timestamp, initiate};
 use crate::message::{CookieReply, Response};
-use crate::session::{Activity, Confirmed, Outbound, Parties, Session, Slots, Triple, single};
+use crate::session::{Activity, Confirmed, Ends, Outbound, Parties, Session, Slots, Triple, single};
 use crate::sync::Arc;
 use crate::timers::*;
 use crate::tunnel::{Action, Actions, Indices, Now, Random, Refusal};
-use std::net::SocketAddr;
 use std::time::Duration;
 use zerocopy::IntoBytes;
 
@@ -44,7 +43,9 @@ impl Context<'_> {
 pub(crate) struct Peer {
     id: PeerId,
     pub keys: PeerKeys,
-    pub endpoint: Option<SocketAddr>,
+    pub ends: Option<Ends>,
+    /// As workers know it.
+    unreachable: bool,
     pub activity: Arc<Activity>,
     pub timers: Timers,
     /// When the tunnel looks at the timers next.
@@ -60,11 +61,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub fn new(id: PeerId, keys: PeerKeys, endpoint: Option<SocketAddr>) -> Self {
+    pub fn new(id: PeerId, keys: PeerKeys, ends: Option<Ends>) -> Self {
         Self {
             id,
             keys,
-            endpoint,
+            ends,
+            unreachable: false,
             activity: Arc::default(),
             timers: Timers::default(),
             wake_ns: None,
@@ -81,17 +83,29 @@ impl Peer {
     pub fn publish(&self, context: &mut Context) {
         let outbound = Outbound {
             session: self.sessions.current.clone(),
-            endpoint: self.endpoint,
+            ends: self.ends,
+            unreachable: self.unreachable,
             activity: self.activity.clone(),
         };
         context.outbounds.set(self.id.0 as usize, Some(Arc::new(outbound)));
     }
 
-    /// An authentic message came from `source`.
-    pub fn move_to(&mut self, source: SocketAddr, context: &mut Context) {
-        if self.endpoint != Some(source) {
-            self.endpoint = Some(source);
+    /// An authentic message came this way, or control wants to send it.
+    pub fn move_to(&mut self, ends: Ends, context: &mut Context) {
+        if self.ends != Some(ends) {
+            self.ends = Some(ends);
             self.publish(context);
+        }
+    }
+
+    /// Packets to the peer may wait again, or need not.
+    fn set_unreachable(&mut self, unreachable: bool, context: &mut Context) {
+        if self.unreachable != unreachable {
+            self.unreachable = unreachable;
+            self.publish(context);
+        }
+        if unreachable {
+            context.actions.push_back(Action::Unreachable(self.id));
         }
     }
 
@@ -108,17 +122,15 @@ impl Peer {
     /// Sends an initiation, unless it is too early, or there is nowhere to send it to.
     pub fn ask(&mut self, context: &mut Context) {
         let now = context.now;
-        let Some(endpoint) = self.endpoint else {
-            context.actions.push_back(Action::Unreachable(self.id));
-            return;
+        let Some(ends) = self.ends else {
+            return self.set_unreachable(true, context);
         };
         if !self.timers.may_ask(now.ns) {
             return;
         }
         self.forget_question(context);
         let Some(index) = context.indices.take(self.id, context.random) else {
-            context.actions.push_back(Action::Unreachable(self.id));
-            return;
+            return self.set_unreachable(true, context);
         };
         self.told = later(timestamp(now.wall), &self.told);
         let secret = context.secret();
@@ -126,7 +138,8 @@ impl Peer {
         self.asking = Some((index, Box::new(asking)));
         self.jar.sign(&self.keys, message.as_mut_bytes(), now.ns);
         self.timers.asked(now.ns, u64::from_ne_bytes(*context.secret::<8>()));
-        self.send(endpoint, message.as_bytes(), context);
+        self.send(ends, message.as_bytes(), context);
+        self.set_unreachable(false, context);
     }
 
     /// Answers an initiation that is known to be the peer's.
@@ -136,7 +149,7 @@ impl Peer {
     pub fn answer(
         &mut self,
         (timestamp, asked): (Timestamp, Asked),
-        source: SocketAddr,
+        ends: Ends,
         context: &mut Context,
     ) -> Result<(), Refusal> {
         let now_ns = context.now.ns;
@@ -159,9 +172,10 @@ impl Peer {
         let outdated = self.sessions.answered(session);
         context.retire([outdated]);
         self.activity.received(now_ns, false);
-        self.move_to(source, context);
+        self.move_to(ends, context);
+        self.set_unreachable(false, context);
         self.jar.sign(&self.keys, message.as_mut_bytes(), now_ns);
-        self.send(source, message.as_bytes(), context);
+        self.send(ends, message.as_bytes(), context);
         Ok(())
     }
 
@@ -169,7 +183,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Refusal`], and nothing has changed.
-    pub fn finish(&mut self, message: &Response, source: SocketAddr, context: &mut Context) -> Result<(), Refusal> {
+    pub fn finish(&mut self, message: &Response, ends: Ends, context: &mut Context) -> Result<(), Refusal> {
         let asking = self.asking.take_if(|(index, _)| *index == message.receiver.get());
         let (index, asking) = asking.ok_or(Refusal::NotAsked)?;
         let Some(keys) = asking.finish(context.identity, &self.keys, message) else {
@@ -181,7 +195,7 @@ impl Peer {
         context.retire([outdated]);
         self.timers.answered();
         self.activity.received(context.now.ns, false);
-        self.endpoint = Some(source);
+        self.ends = Some(ends);
         self.use_current(context);
         // The first packet under the new session lets the responder use it too (6.1).
         self.keep_alive(context);
@@ -195,7 +209,7 @@ impl Peer {
     }
 
     /// The peer has used the session that we answered with.
-    pub fn confirm(&mut self, local: u32, source: SocketAddr, context: &mut Context) {
+    pub fn confirm(&mut self, local: u32, ends: Ends, context: &mut Context) {
         let lead = context.identity.public() > self.keys.public();
         let Some(confirmed) = self.sessions.confirmed(local, lead) else {
             return;
@@ -203,7 +217,7 @@ impl Peer {
         // Whatever we asked meanwhile has this answer.
         self.timers.answered();
         self.forget_question(context);
-        self.move_to(source, context);
+        self.move_to(ends, context);
         if let Confirmed::Current(outdated) = confirmed {
             context.retire([outdated]);
             self.use_current(context);
@@ -222,7 +236,7 @@ impl Peer {
                 Due::GiveUp => {
                     self.forget_question(context);
                     self.activity.forget_unanswered();
-                    context.actions.push_back(Action::Unreachable(self.id));
+                    self.set_unreachable(true, context);
                 }
                 Due::Keepalive => self.keep_alive(context),
                 Due::Erase => self.erase(context),
@@ -234,9 +248,9 @@ impl Peer {
     pub fn keep_alive(&mut self, context: &mut Context) {
         let current = self.sessions.current.clone();
         let sealed = current.and_then(|session| single::seal(&session, &[], context.now.ns));
-        match (sealed, self.endpoint) {
-            (Some((bytes, notice)), Some(to)) => {
-                context.actions.push_back(Action::Send { to, bytes });
+        match (sealed, self.ends) {
+            (Some((bytes, notice)), Some(ends)) => {
+                context.actions.push_back(Action::Send { ends, bytes });
                 if notice.is_some() {
                     self.want(context);
                 }
@@ -280,6 +294,7 @@ impl Peer {
     fn use_current(&mut self, context: &mut Context) {
         self.keyed_at = Some(context.now.wall);
         self.activity.may_ask_again();
+        self.unreachable = false;
         self.publish(context);
         context.actions.push_back(Action::Established(self.id));
     }
@@ -290,11 +305,11 @@ impl Peer {
         }
     }
 
-    fn send(&self, to: SocketAddr, message: &[u8], context: &mut Context) {
+    fn send(&self, ends: Ends, message: &[u8], context: &mut Context) {
         self.activity.sent(context.now.ns, false);
-        self.activity.count(message.len() as u64, 0);
+        self.activity.count_sent(1, message.len() as u64);
         let bytes = message.to_vec();
-        context.actions.push_back(Action::Send { to, bytes });
+        context.actions.push_back(Action::Send { ends, bytes });
     }
 }
 

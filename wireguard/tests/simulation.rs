@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use wireguard::peer::PeerId;
+use wireguard::session::Ends;
 use wireguard::tunnel::Now;
 
 /// In every packet, so that it is found should one leave unencrypted.
@@ -250,7 +251,7 @@ fn a_host_that_forgot_everything_is_found_again() {
 fn both_may_ask_at_once() {
     let now = common::at(SECOND);
     let (mut a, mut b, of_b, of_a) = pair([0; 32], now);
-    b.tunnel.set_endpoint(of_a, a.address, now);
+    b.tunnel.set_endpoint(of_a, Ends::to(a.address), now);
     a.send(of_b, b"from a", now);
     b.send(of_a, b"from b", now);
     settle(&mut a, &mut b, now);

@@ -356,7 +356,10 @@ impl State {
             .list
             .iter()
             .map(|port| port.as_ref().map(|port| port.interface(vrf(port))));
-        let interfaces = Interfaces(interfaces.collect());
+        let interfaces = Interfaces {
+            ports: interfaces.collect(),
+            listeners: vec![],
+        };
         if *self.interfaces.current() != interfaces {
             self.interfaces.publish(interfaces);
         }

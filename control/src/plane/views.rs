@@ -139,7 +139,7 @@ impl Views<'_> {
             };
             let (action, via) = match &target {
                 Target::Local => (RouteAction::Local, vec![]),
-                Target::OnLink(port) => (RouteAction::Forward, vec![hop(None, *port, 1)]),
+                Target::OnLink(port) | Target::Tunnel(port) => (RouteAction::Forward, vec![hop(None, *port, 1)]),
                 Target::Drop | Target::Broadcast => (RouteAction::Drop, vec![]),
                 Target::Hops(hops) => {
                     let via = hops

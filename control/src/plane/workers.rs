@@ -41,6 +41,7 @@ enum Hands {
 pub(super) struct Handle {
     hands: Hands,
     inject: Producer,
+    originate: Producer,
     waker: Arc<Waker>,
     pub core: Option<usize>,
     pub stages: Arc<[StageInfo]>,
@@ -103,7 +104,13 @@ impl Workers {
         let (mut handles, mut turned) = (vec![], vec![]);
         for (number, (handoff, inbound)) in senders.into_iter().zip(receivers).enumerate() {
             let (inject, injected) = ring(RING);
-            let graph = wiring::graph(&ground.wiring, injected, inbound).map_err(|error| error.to_string())?;
+            let (originate, originated) = ring(RING);
+            let rings = wiring::Rings {
+                inject: injected,
+                originate: originated,
+                handoff: inbound,
+            };
+            let graph = wiring::graph(&ground.wiring, rings).map_err(|error| error.to_string())?;
             let (stages, stage_counters) = (graph.stages().clone(), graph.counters());
             let (core, waker) = (options.cores[number], wakers[number].clone());
             let parts = Parts {
@@ -129,6 +136,7 @@ impl Workers {
             handles.push(Handle {
                 hands,
                 inject,
+                originate,
                 waker,
                 core,
                 stages,
@@ -205,6 +213,15 @@ impl Workers {
     pub fn inject(&mut self, worker: usize, frames: &mut Vec<FrameIndex>) {
         if let Some(handle) = self.handles.get_mut(worker) {
             handle.inject.send(frames);
+            handle.waker.wake();
+        }
+    }
+
+    /// Has a worker route and send an IP packet that control made; what does not fit comes back.
+    #[expect(dead_code, reason = "for the control side of tunnels")]
+    pub fn originate(&mut self, worker: usize, frames: &mut Vec<FrameIndex>) {
+        if let Some(handle) = self.handles.get_mut(worker) {
+            handle.originate.send(frames);
             handle.waker.wake();
         }
     }

@@ -4,11 +4,13 @@
 use crate::arena::{FrameIndex, HEADROOM};
 use crate::batch::Delivery;
 use crate::forwarding::Forwarding;
+use crate::interfaces::Interfaces;
 use crate::labels;
 use crate::local::Local;
 use crate::meta::{Flags, Meta};
 use crate::node::{Sink, Source, Turn};
 use crate::pool::Frames;
+use crate::publish::Reader;
 use crate::vector::Vector;
 use crate::wire::{checksum, ipv4};
 use std::collections::VecDeque;
@@ -32,12 +34,13 @@ pub type Pieces = VecDeque<FrameIndex>;
 /// The sink.
 pub struct Fragment {
     forwarding: Arc<Forwarding>,
+    interfaces: Reader<Interfaces>,
 }
 
 impl Fragment {
-    /// Cuts to the MTUs in `forwarding`.
-    pub fn new(forwarding: Arc<Forwarding>) -> Self {
-        Self { forwarding }
+    /// Cuts to the MTUs in `forwarding`, and to those of tunnels in `interfaces`.
+    pub fn new(forwarding: Arc<Forwarding>, interfaces: Reader<Interfaces>) -> Self {
+        Self { forwarding, interfaces }
     }
 }
 
@@ -47,13 +50,9 @@ impl Sink for Fragment {
 
     fn accept(&mut self, _: &Turn, local: &mut Local, delivery: &mut Delivery<'_, Self>) {
         let (frames, pieces) = (&mut local.frames, &mut local.pieces);
-        let forwarding = &self.forwarding;
+        let (forwarding, interfaces) = (&self.forwarding, self.interfaces.refresh());
         delivery.each(
-            |packet| {
-                forwarding
-                    .adjacency(packet.meta.adjacency)
-                    .map_or(0, |adjacency| adjacency.mtu())
-            },
+            |packet| interfaces.mtu(forwarding, packet.meta),
             |frame, mtu| cut(frames, pieces, frame, mtu),
         );
     }

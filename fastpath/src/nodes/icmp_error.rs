@@ -153,9 +153,7 @@ impl Node for IcmpError {
             let source = interfaces
                 .source_for(meta.port, meta.vrf, peer)
                 .ok_or(Drop::NoAddress)?;
-            let mtu = forwarding
-                .adjacency(meta.adjacency)
-                .map_or(0, |adjacency| adjacency.mtu());
+            let mtu = interfaces.mtu(forwarding, meta);
             match (source, peer) {
                 (IpAddr::V4(source), IpAddr::V4(peer)) => {
                     complain_v4(&mut packet, complaint, source.octets(), peer.octets(), mtu)

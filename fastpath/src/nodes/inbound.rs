@@ -26,6 +26,25 @@ impl Source for Handoff {
     }
 }
 
+/// IP packets that control made, which are still to be routed: with room for an Ethernet header in front, and the meta
+/// that [`Packet::originate`](crate::packet::Packet::originate) writes. Leads to a `route`.
+pub struct Originate(Consumer);
+
+impl Originate {
+    /// Receives from control's ring.
+    pub fn new(ring: Consumer) -> Self {
+        Self(ring)
+    }
+}
+
+impl Source for Originate {
+    const NAME: &'static str = "originate";
+
+    fn poll(&mut self, _: &Turn, _: &mut Local, room: usize, into: &mut Vector) {
+        self.0.receive(room, into);
+    }
+}
+
 /// Packets that control made, complete from the Ethernet header on. Leads to `port-out`.
 pub struct Inject(Consumer);
 

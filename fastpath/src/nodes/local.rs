@@ -1,11 +1,13 @@
-//! Packets to addresses of ours: answers echo requests; for the rest nobody is at home.
+//! Packets to addresses of ours: answers echo requests, leads to tunnels; for the rest nobody is at home.
 
 use crate::batch::Batch;
+use crate::interfaces::Interfaces;
 use crate::labels;
 use crate::meta::{Flags, Meta};
 use crate::node::{Node, Turn};
 use crate::nodes::icmp_error::Complaint;
 use crate::packet::Packet;
+use crate::publish::Reader;
 use crate::wire::checksum::{self, replace_word};
 use crate::wire::{ethernet, icmp, ipv4, ipv6, ndp, protocol};
 use zerocopy::FromBytes;
@@ -15,6 +17,7 @@ labels! {
     pub enum Next {
         Answer = "answer",
         AnswerOnLink = "answer-on-link",
+        Tunnel = "tunnel",
         Closed = "closed": "Sent to a port or protocol of ours that nobody listens on; the sender is told.",
     }
     /// Why packets are dropped.
@@ -30,8 +33,16 @@ labels! {
 pub const HOP_LIMIT: u8 = 64;
 
 /// The node.
-#[derive(Default)]
-pub struct Local;
+pub struct Local {
+    interfaces: Reader<Interfaces>,
+}
+
+impl Local {
+    /// Tunnels listen as `interfaces` say.
+    pub fn new(interfaces: Reader<Interfaces>) -> Self {
+        Self { interfaces }
+    }
+}
 
 impl Node for Local {
     const NAME: &'static str = "local";
@@ -39,11 +50,12 @@ impl Node for Local {
     type Drop = Drop;
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
-        batch.each(|mut packet| receive(&mut packet));
+        let interfaces = self.interfaces.refresh();
+        batch.each(|mut packet| receive(interfaces, &mut packet));
     }
 }
 
-fn receive(packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn receive(interfaces: &Interfaces, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     if packet.meta.flags.has(Flags::OWN) {
         return Err(Drop::OwnToUs);
     }
@@ -54,6 +66,10 @@ fn receive(packet: &mut Packet<'_>) -> Result<Next, Drop> {
     match packet.meta.protocol {
         protocol::ICMP if is_v4 => receive_icmp(packet, icmp::v4::ECHO_REQUEST, icmp::v4::ECHO_REPLY),
         protocol::ICMPV6 if !is_v4 => receive_icmp(packet, icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY),
+        protocol::UDP if let Some(tunnel) = interfaces.listener(packet.meta.vrf, packet.meta.target.port) => {
+            packet.meta.egress = tunnel;
+            Ok(Next::Tunnel)
+        }
         protocol::TCP | protocol::UDP => {
             packet.meta.complaint = Complaint::PortClosed as u8;
             Ok(Next::Closed)

@@ -18,6 +18,7 @@ labels! {
         Forward = "forward",
         Local = "for-us",
         Hold = "unknown-neighbour",
+        Tunnel = "tunnel",
         Unreachable = "no-route": "There is no route to the destination; its sender is told.",
     }
     /// Why packets are dropped.
@@ -140,6 +141,10 @@ fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result
         Path::Glean(port) => {
             meta.egress = port;
             Ok(Next::Hold)
+        }
+        Path::Tunnel(port) => {
+            meta.egress = port;
+            Ok(Next::Tunnel)
         }
         Path::Drop => Err(Drop::Blackhole),
         Path::Broadcast => Err(Drop::Broadcast),

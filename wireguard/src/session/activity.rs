@@ -14,8 +14,15 @@ pub struct Activity {
     unanswered_since_ns: AtomicU64,
     owed_since_ns: AtomicU64,
     asked_ns: AtomicU64,
-    sent_bytes: AtomicU64,
-    received_bytes: AtomicU64,
+    sent: Traffic,
+    received: Traffic,
+}
+
+/// Packets and bytes one way.
+#[derive(Debug)]
+struct Traffic {
+    packets: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Activity {
@@ -48,19 +55,26 @@ impl Activity {
         may && self.asked_ns.compare_exchange(asked, now_ns, Relaxed, Relaxed).is_ok()
     }
 
-    /// Counts bytes on the wire. A locked instruction each: to be called with the sum of a vector.
+    /// Counts messages sent and their bytes. Locked instructions: to be called with the sum of a run of packets.
     #[inline]
-    pub fn count(&self, sent_bytes: u64, received_bytes: u64) {
-        for (counter, bytes) in [(&self.sent_bytes, sent_bytes), (&self.received_bytes, received_bytes)] {
-            if bytes > 0 {
-                counter.fetch_add(bytes, Relaxed);
-            }
-        }
+    pub fn count_sent(&self, packets: u64, bytes: u64) {
+        self.sent.add(packets, bytes);
     }
 
-    /// Bytes sent and received.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.sent_bytes.load(Relaxed), self.received_bytes.load(Relaxed))
+    /// Counts messages received, likewise.
+    #[inline]
+    pub fn count_received(&self, packets: u64, bytes: u64) {
+        self.received.add(packets, bytes);
+    }
+
+    /// Messages sent, and their bytes.
+    pub fn sent_total(&self) -> (u64, u64) {
+        self.sent.read()
+    }
+
+    /// Messages received, and their bytes.
+    pub fn received_total(&self) -> (u64, u64) {
+        self.received.read()
     }
 
     /// Since when IP packets were sent and nothing came back.
@@ -100,9 +114,25 @@ impl Default for Activity {
             unanswered_since_ns: never(),
             owed_since_ns: never(),
             asked_ns: never(),
-            sent_bytes: never(),
-            received_bytes: never(),
+            sent: Traffic::new(never(), never()),
+            received: Traffic::new(never(), never()),
         }
+    }
+}
+
+impl Traffic {
+    fn new(packets: AtomicU64, bytes: AtomicU64) -> Self {
+        Self { packets, bytes }
+    }
+
+    #[inline]
+    fn add(&self, packets: u64, bytes: u64) {
+        self.packets.fetch_add(packets, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
     }
 }
 
@@ -144,10 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn bytes_add_up() {
+    fn packets_and_bytes_add_up() {
         let activity = Activity::default();
-        activity.count(3, 0);
-        activity.count(4, 5);
-        assert_eq!(activity.bytes(), (7, 5));
+        activity.count_sent(1, 3);
+        activity.count_sent(2, 4);
+        activity.count_received(1, 5);
+        assert_eq!((activity.sent_total(), activity.received_total()), ((3, 7), (1, 5)));
     }
 }

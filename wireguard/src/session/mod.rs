@@ -25,7 +25,7 @@ use crate::replay::{Replay, Window};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::timers::*;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -45,12 +45,39 @@ pub struct Session {
     activity: Arc<Activity>,
 }
 
+/// Both ends of the way to a peer, as the network between sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Where the peer is.
+    pub remote: SocketAddr,
+    /// The address of ours that its last authentic message came to, and from which we answer. None before there was
+    /// one, unless control has chosen an address.
+    pub local: Option<IpAddr>,
+}
+
+impl Ends {
+    /// The way to an endpoint that was written down.
+    pub fn to(remote: SocketAddr) -> Self {
+        Self { remote, local: None }
+    }
+
+    /// The same, from `local` unless an address is known already.
+    pub fn from(self, local: Option<IpAddr>) -> Self {
+        Self {
+            local: self.local.or(local),
+            ..self
+        }
+    }
+}
+
 /// How to reach a peer.
 pub struct Outbound {
     /// The session to send under; none until a handshake is done.
     pub session: Option<Arc<Session>>,
-    /// Where its packets go.
-    pub endpoint: Option<SocketAddr>,
+    /// Where its packets go. With a session there is always a way.
+    pub ends: Option<Ends>,
+    /// Whether it was asked for a session in vain, or there is nowhere to ask: its packets are not worth keeping.
+    pub unreachable: bool,
     /// Of this peer.
     pub activity: Arc<Activity>,
 }
@@ -60,10 +87,10 @@ pub struct Outbound {
 pub enum Notice {
     /// A session is wanted, for the first time or because the old one is used up.
     Wanted(PeerId),
-    /// The first packet under the new session with this index of ours arrived, from here.
-    Confirmed(u32, SocketAddr),
-    /// An authentic packet came from another endpoint than the one we send to.
-    Roamed(PeerId, SocketAddr),
+    /// The first packet under the new session with this index of ours arrived, this way.
+    Confirmed(u32, Ends),
+    /// An authentic packet came another way than the one we send by.
+    Roamed(PeerId, Ends),
 }
 
 /// An authentic packet, to be told to its session.
@@ -73,10 +100,10 @@ pub struct Arrival {
     pub counter: u64,
     /// Whether it carries an IP packet, that is, whether it is not empty.
     pub data: bool,
-    /// Outer source.
-    pub source: SocketAddr,
-    /// The peer's endpoint as the worker knows it.
-    pub known: Option<SocketAddr>,
+    /// The way it came.
+    pub ends: Ends,
+    /// The way to the peer as the worker knows it.
+    pub known: Option<Ends>,
 }
 
 /// Who a session is between.
@@ -199,10 +226,10 @@ impl Session {
     fn news(&self, arrival: &Arrival) -> Option<Notice> {
         if !self.confirmed.load(Relaxed) {
             // By every packet until control has heard: a full queue may have lost the first.
-            return Some(Notice::Confirmed(self.local, arrival.source));
+            return Some(Notice::Confirmed(self.local, arrival.ends));
         }
-        let roamed = arrival.known != Some(arrival.source);
-        roamed.then_some(Notice::Roamed(self.peer, arrival.source))
+        let roamed = arrival.known != Some(arrival.ends);
+        roamed.then_some(Notice::Roamed(self.peer, arrival.ends))
     }
 
     fn want(&self, condition: bool, now_ns: u64) -> Option<Notice> {
@@ -318,12 +345,12 @@ mod tests {
 
     #[test]
     fn ends_after_its_time() {
-        let source = "192.0.2.1:1".parse().unwrap();
+        let ends = Ends::to("192.0.2.1:1".parse().unwrap());
         let arrival = Arrival {
             counter: 0,
             data: true,
-            source,
-            known: Some(source),
+            ends,
+            known: Some(ends),
         };
         let session = session(true);
         let last = REJECT_AFTER_TIME_NS - 1;
@@ -336,11 +363,18 @@ mod tests {
 
     #[test]
     fn tells_where_packets_come_from() {
-        let (here, there) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
+        let here = Ends {
+            remote: "192.0.2.1:1".parse().unwrap(),
+            local: Some("192.0.2.9".parse().unwrap()),
+        };
+        let there = Ends {
+            local: Some("192.0.2.8".parse().unwrap()),
+            ..here
+        };
         let arrival = |counter, known| Arrival {
             counter,
             data: false,
-            source: here,
+            ends: here,
             known,
         };
         let session = session(false);

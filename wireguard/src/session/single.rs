@@ -1,9 +1,8 @@
 //! One packet at a time, with a portable cipher: for keepalives, and to see how the parts go together.
 
-use super::{Arrival, Lookup, Notice, Refused, Session};
+use super::{Arrival, Ends, Lookup, Notice, Refused, Session};
 use crate::handshake::noise;
 use crate::message::{Message, PADDING, TAG, TRANSPORT, TRANSPORT_HEADER, TransportHeader, parse};
-use std::net::SocketAddr;
 use zerocopy::IntoBytes;
 
 /// A message with `packet` in it (empty: a keepalive), and a notice for control; `None` when the session has ended.
@@ -20,7 +19,7 @@ pub fn seal(session: &Session, packet: &[u8], now_ns: u64) -> Option<(Vec<u8>, O
     message.resize(TRANSPORT_HEADER + packet.len().next_multiple_of(PADDING), 0);
     let tag = noise::seal(&key, counter, &[], &mut message[TRANSPORT_HEADER..]);
     message.extend_from_slice(&tag);
-    session.activity().count(message.len() as u64, 0);
+    session.activity().count_sent(1, message.len() as u64);
     let notice = session.sent(now_ns, !packet.is_empty());
     Some((message, notice))
 }
@@ -53,11 +52,11 @@ pub struct Opened {
     pub notices: [Option<Notice>; 2],
 }
 
-/// Opens the message that came from `source`.
+/// Opens the message that came this way.
 ///
 /// # Errors
 /// [`Unopened`], and nothing has changed.
-pub fn open(lookup: &mut Lookup, message: &[u8], source: SocketAddr, now_ns: u64) -> Result<Opened, Unopened> {
+pub fn open(lookup: &mut Lookup, message: &[u8], ends: Ends, now_ns: u64) -> Result<Opened, Unopened> {
     let Ok(Message::Transport(header, sealed)) = parse(message) else {
         return Err(Unopened::Malformed);
     };
@@ -76,11 +75,11 @@ pub fn open(lookup: &mut Lookup, message: &[u8], source: SocketAddr, now_ns: u64
     let arrival = Arrival {
         counter,
         data: !packet.is_empty(),
-        source,
-        known: lookup.peer(session.peer()).and_then(|outbound| outbound.endpoint),
+        ends,
+        known: lookup.peer(session.peer()).and_then(|outbound| outbound.ends),
     };
     let notices = session.received(&arrival, now_ns)?;
-    session.activity().count(0, message.len() as u64);
+    session.activity().count_received(1, message.len() as u64);
     Ok(Opened {
         packet,
         peer: session.peer(),

@@ -8,7 +8,7 @@ use crate::cookie::{Checker, Limiter, Proof};
 use crate::handshake::{Identity, Introduced, PeerKeys, WeakKey};
 use crate::message::{self, CookieReply, Initiation, Message};
 use crate::peer::{Context, Peer, PeerId};
-use crate::session::{Notice, Outbound, Slots, Tables};
+use crate::session::{Ends, Notice, Outbound, Slots, Tables};
 use crate::sync::Arc;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -50,8 +50,8 @@ impl Random for SystemRandom {
 pub enum Action {
     /// Send these bytes as one UDP datagram.
     Send {
-        /// To here.
-        to: SocketAddr,
+        /// This way; where it has no address of ours, control chooses one.
+        ends: Ends,
         /// A whole message.
         bytes: Vec<u8>,
     },
@@ -142,8 +142,12 @@ pub struct Status {
     pub endpoint: Option<SocketAddr>,
     /// When the last session came into use, since 1970.
     pub last_handshake: Option<Duration>,
+    /// Messages of all kinds, keepalives and handshakes included.
+    pub sent_packets: u64,
     /// On the wire, in bytes.
     pub sent_bytes: u64,
+    /// As `sent_packets`.
+    pub received_packets: u64,
     /// On the wire, in bytes.
     pub received_bytes: u64,
 }
@@ -209,7 +213,7 @@ impl Tunnel {
         let keys = PeerKeys::new(&self.identity, config.public_key, &config.preshared_key)?;
         let place = self.peers.iter().position(Option::is_none).ok_or(NotAdded::Full)?;
         let id = PeerId(place as u32);
-        self.peers[place] = Some(Box::new(Peer::new(id, keys, config.endpoint)));
+        self.peers[place] = Some(Box::new(Peer::new(id, keys, config.endpoint.map(Ends::to))));
         self.by_key.insert(config.public_key, id);
         self.with(id, now, |peer, context| peer.publish(context));
         self.set_persistent_keepalive(id, config.persistent_keepalive_s, now);
@@ -232,9 +236,15 @@ impl Tunnel {
         self.with(id, now, |peer, _| peer.keys.set_psk(key));
     }
 
-    /// Another endpoint, in place.
-    pub fn set_endpoint(&mut self, id: PeerId, endpoint: SocketAddr, now: Now) {
-        self.with(id, now, |peer, context| peer.move_to(endpoint, context));
+    /// Another endpoint, in place. Without an address of ours the one used so far stays, if it is of the family.
+    pub fn set_endpoint(&mut self, id: PeerId, ends: Ends, now: Now) {
+        self.with(id, now, |peer, context| {
+            let used = peer.ends.and_then(|used| used.local);
+            peer.move_to(
+                ends.from(used.filter(|used| used.is_ipv4() == ends.remote.is_ipv4())),
+                context,
+            );
+        });
     }
 
     /// How often to send at least; 0 for off. The first time is now.
@@ -250,21 +260,24 @@ impl Tunnel {
     /// What there is to say of a peer.
     pub fn status(&self, id: PeerId) -> Option<Status> {
         let peer = self.peers.get(id.0 as usize)?.as_ref()?;
-        let (sent_bytes, received_bytes) = peer.activity.bytes();
+        let (sent_packets, sent_bytes) = peer.activity.sent_total();
+        let (received_packets, received_bytes) = peer.activity.received_total();
         Some(Status {
             public_key: *peer.keys.public(),
-            endpoint: peer.endpoint,
+            endpoint: peer.ends.map(|ends| ends.remote),
             last_handshake: peer.keyed_at,
+            sent_packets,
             sent_bytes,
+            received_packets,
             received_bytes,
         })
     }
 
-    /// Takes a handshake message; `backlog` more are waiting.
+    /// Takes a handshake message that came this way; `backlog` more are waiting.
     ///
     /// # Errors
     /// [`Refusal`], and nothing has changed.
-    pub fn receive(&mut self, bytes: &[u8], source: SocketAddr, backlog: usize, now: Now) -> Result<(), Refusal> {
+    pub fn receive(&mut self, bytes: &[u8], ends: Ends, backlog: usize, now: Now) -> Result<(), Refusal> {
         match message::parse(bytes).map_err(|_| Refusal::Malformed)? {
             Message::Transport(..) => Err(Refusal::Transport),
             Message::CookieReply(reply) => {
@@ -273,13 +286,13 @@ impl Tunnel {
                     .unwrap_or(Err(Refusal::NotAsked))
             }
             Message::Initiation(message) => {
-                self.guard(bytes, source, backlog, now)?;
-                self.answer(message, source, now)
+                self.guard(bytes, ends, backlog, now)?;
+                self.answer(message, ends, now)
             }
             Message::Response(message) => {
-                self.guard(bytes, source, backlog, now)?;
+                self.guard(bytes, ends, backlog, now)?;
                 let id = self.indices.owner(message.receiver.get()).ok_or(Refusal::NotAsked)?;
-                self.with(id, now, |peer, context| peer.finish(message, source, context))
+                self.with(id, now, |peer, context| peer.finish(message, ends, context))
                     .unwrap_or(Err(Refusal::NotAsked))
             }
         }
@@ -289,11 +302,11 @@ impl Tunnel {
     pub fn notice(&mut self, notice: Notice, now: Now) {
         match notice {
             Notice::Wanted(id) => self.with(id, now, |peer, context| peer.want(context)),
-            Notice::Roamed(id, source) => self.with(id, now, |peer, context| peer.move_to(source, context)),
-            Notice::Confirmed(local, source) => self
+            Notice::Roamed(id, ends) => self.with(id, now, |peer, context| peer.move_to(ends, context)),
+            Notice::Confirmed(local, ends) => self
                 .indices
                 .owner(local)
-                .and_then(|id| self.with(id, now, |peer, context| peer.confirm(local, source, context))),
+                .and_then(|id| self.with(id, now, |peer, context| peer.confirm(local, ends, context))),
         };
     }
 
@@ -322,7 +335,8 @@ impl Tunnel {
     }
 
     /// Lets pass who knows our key and, when we are busy, owns the address and does not come too often.
-    fn guard(&mut self, bytes: &[u8], source: SocketAddr, backlog: usize, now: Now) -> Result<(), Refusal> {
+    fn guard(&mut self, bytes: &[u8], ends: Ends, backlog: usize, now: Now) -> Result<(), Refusal> {
+        let source = ends.remote;
         if backlog >= BUSY_BACKLOG {
             self.busy_until_ns = now.ns.saturating_add(BUSY_FOR_NS);
         }
@@ -339,7 +353,7 @@ impl Tunnel {
                     .checker
                     .reply(&self.identity, (source, bytes), (&secret, nonce), now.ns);
                 let send = |reply: CookieReply| Action::Send {
-                    to: source,
+                    ends,
                     bytes: reply.as_bytes().to_vec(),
                 };
                 self.actions.extend(reply.map(send));
@@ -348,12 +362,12 @@ impl Tunnel {
         }
     }
 
-    fn answer(&mut self, message: &Initiation, source: SocketAddr, now: Now) -> Result<(), Refusal> {
+    fn answer(&mut self, message: &Initiation, ends: Ends, now: Now) -> Result<(), Refusal> {
         let introduced = Introduced::new(&self.identity, message).ok_or(Refusal::NotAuthentic)?;
         let id = *self.by_key.get(introduced.public()).ok_or(Refusal::Stranger)?;
         self.with(id, now, |peer, context| {
             let proven = introduced.prove(&peer.keys, message).ok_or(Refusal::NotAuthentic)?;
-            peer.answer(proven, source, context)
+            peer.answer(proven, ends, context)
         })
         .unwrap_or(Err(Refusal::Stranger))
     }

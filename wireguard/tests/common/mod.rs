@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use wireguard::peer::PeerId;
 use wireguard::session::single::{Opened, Unopened, open, seal};
-use wireguard::session::{Lookup, Notice};
+use wireguard::session::{Ends, Lookup, Notice};
 use wireguard::tunnel::{Action, Now, PeerConfig, Random, Refusal, Tunnel};
 use zeroize::Zeroizing;
 
@@ -87,12 +87,9 @@ impl Host {
     pub fn send(&mut self, peer: PeerId, packet: &[u8], now: Now) {
         let outbound = self.lookup.peer(peer).unwrap().clone();
         let session = outbound.session.as_ref();
-        match (
-            session.and_then(|session| seal(session, packet, now.ns)),
-            outbound.endpoint,
-        ) {
-            (Some((bytes, notice)), Some(to)) => {
-                self.out.push_back((to, bytes));
+        match (session.and_then(|session| seal(session, packet, now.ns)), outbound.ends) {
+            (Some((bytes, notice)), Some(ends)) => {
+                self.out.push_back((ends.remote, bytes));
                 self.tell([notice, None], now);
             }
             _ => {
@@ -125,18 +122,27 @@ impl Host {
         backlog: usize,
         now: Now,
     ) -> Result<(), Refusal> {
-        let result = self.tunnel.receive(bytes, source, backlog, now);
+        let result = self.tunnel.receive(bytes, self.way(source), backlog, now);
         self.act(now);
         result
     }
 
     pub fn receive_packet(&mut self, bytes: &[u8], source: SocketAddr, now: Now) -> Result<(), Unopened> {
-        let Opened { packet, peer, notices } = open(&mut self.lookup, bytes, source, now.ns)?;
+        let ends = self.way(source);
+        let Opened { packet, peer, notices } = open(&mut self.lookup, bytes, ends, now.ns)?;
         self.tell(notices, now);
         if !packet.is_empty() {
             self.arrived.push((peer, packet));
         }
         Ok(())
+    }
+
+    /// The way that something from `source` comes to us.
+    fn way(&self, source: SocketAddr) -> Ends {
+        Ends {
+            remote: source,
+            local: Some(self.address.ip()),
+        }
     }
 
     /// Does what is due; to be called at `tunnel.next_wake`, or later.
@@ -155,7 +161,7 @@ impl Host {
     fn act(&mut self, now: Now) {
         while let Some(action) = self.tunnel.poll() {
             match action {
-                Action::Send { to, bytes } => self.out.push_back((to, bytes)),
+                Action::Send { ends, bytes } => self.out.push_back((ends.remote, bytes)),
                 Action::Unreachable(peer) => self.waiting.retain(|(other, _)| *other != peer),
                 Action::Established(peer) => {
                     let (go, stay) = self.waiting.drain(..).partition(|(other, _)| *other == peer);
