@@ -1,8 +1,8 @@
 //! The graph of a worker: every node once (or twice, by name), every edge once. It reads like the picture in the README.
 
-use fastpath::builder::{GraphBuilder, WiringError};
+use fastpath::builder::{GraphBuilder, NodeId, SinkId, Target, WiringError};
 use fastpath::events::Events;
-use fastpath::forwarding::{Forwarding, Vrfs};
+use fastpath::forwarding::Forwarding;
 use fastpath::graph::Graph;
 use fastpath::held::{Hold, Released};
 use fastpath::interfaces::Interfaces;
@@ -17,12 +17,16 @@ use fastpath::nodes::parse::{self, Parse};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
 use fastpath::nodes::route::{self, Route};
-use fastpath::nodes::undeliverable::{NestedTunnel, Undeliverable};
-use fastpath::publish::Publisher;
+use fastpath::nodes::undeliverable::{NestedTunnel, NoLink, Undeliverable};
+use fastpath::publish::{Publisher, Reader};
 use fastpath::rib::Rib;
 use fastpath::ring::Consumer;
 use std::sync::Arc;
 use wireguard::mailbox::Mailbox;
+use wireguard::nodes::decrypt::{self, Decrypt};
+use wireguard::nodes::encrypt::{self, Encrypt};
+use wireguard::nodes::park::{self, Park};
+use wireguard::nodes::peer::{self, Peer};
 
 /// What the workers' graphs have in common.
 pub struct Shared<'a> {
@@ -50,74 +54,179 @@ pub struct Rings {
     pub handoff: Vec<Consumer>,
 }
 
+impl Shared<'_> {
+    fn interfaces(&self) -> Reader<Interfaces> {
+        self.interfaces.reader()
+    }
+
+    fn tunnels(&self) -> Reader<wireguard::interface::Interfaces> {
+        self.wireguard.reader()
+    }
+
+    fn route(&self) -> Route {
+        Route::new(self.forwarding.clone(), self.rib.reader())
+    }
+
+    fn adjacency(&self) -> Adjacency {
+        Adjacency::new(self.forwarding.clone())
+    }
+
+    fn peer(&self) -> Peer {
+        Peer::new(self.tunnels(), self.mailbox.clone())
+    }
+}
+
+/// Where packets leave the graph.
+#[derive(Clone, Copy)]
+struct Ends {
+    port_out: SinkId,
+    hold: SinkId,
+    park: SinkId,
+    fragment: SinkId,
+    consumed: SinkId,
+    undeliverable: NodeId<Undeliverable>,
+    nested: NodeId<NestedTunnel>,
+}
+
+impl Ends {
+    fn new(graph: &mut GraphBuilder, shared: &Shared<'_>) -> Self {
+        let forwarding = || shared.forwarding.clone();
+        Self {
+            port_out: graph.sink(PortOut),
+            hold: graph.sink(Hold::new(forwarding(), shared.events.clone())),
+            park: graph.sink(Park),
+            fragment: graph.sink(Fragment::new(forwarding(), shared.interfaces())),
+            consumed: graph.sink(Consumed),
+            undeliverable: graph.node(Undeliverable),
+            nested: graph.node(NestedTunnel),
+        }
+    }
+}
+
 /// Wires one worker's graph. Packets come from the worker's ports, and by `rings` from control and the other workers.
 ///
 /// # Errors
 /// A mistake in the wiring below.
 pub fn graph(shared: &Shared<'_>, rings: Rings) -> Result<Graph, WiringError> {
-    let interfaces = || shared.interfaces.reader();
-    let forwarding = || shared.forwarding.clone();
-    let events = || shared.events.clone();
-    let vrfs = || -> fastpath::publish::Reader<Vrfs> { shared.rib.reader() };
-    let mut graph = GraphBuilder::new();
-
-    let parse = graph.node(Parse::new(interfaces()));
-    let arp = graph.node(Arp::new(interfaces(), events()));
-    let ndp = graph.node(Ndp::new(interfaces(), events()));
-    let route = graph.node(Route::new(forwarding(), vrfs()));
-    let local = graph.node(Local::new(interfaces()));
-    let adjacency = graph.node(Adjacency::new(forwarding()));
-    let icmp_error = graph.node(IcmpError::new(interfaces(), forwarding()));
+    let graph = &mut GraphBuilder::new();
+    let parse = graph.node(Parse::new(shared.interfaces()));
+    let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone()));
+    let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone()));
+    let route = graph.node(shared.route());
+    let local = graph.node(Local::new(shared.interfaces()));
+    let adjacency = graph.node(shared.adjacency());
+    let icmp_error = graph.node(IcmpError::new(shared.interfaces(), shared.forwarding.clone()));
+    let ends = Ends::new(graph, shared);
     // What we send ourselves takes the same way a second time, so that the graph has no cycle.
-    let route_own = graph.instance(Route::new(forwarding(), vrfs()), "own");
-    let adjacency_own = graph.instance(Adjacency::new(forwarding()), "own");
-    let undeliverable = graph.node(Undeliverable);
-    let nested = graph.node(NestedTunnel);
-    let port_out = graph.sink(PortOut);
-    let hold = graph.sink(Hold::new(forwarding(), events()));
-    let fragment = graph.sink(Fragment::new(forwarding(), interfaces()));
-    let consumed = graph.sink(Consumed);
+    let route_own = own(graph, shared, &ends, "own");
+    let tunnel = tunnel(graph, shared, &ends, (adjacency, icmp_error, route_own));
 
     graph.source(PortIn, parse);
-    graph.source(Released::new(forwarding()), route);
+    graph.source(Released::new(shared.forwarding.clone()), route);
+    graph.source(park::Released::new(shared.forwarding.clone()), route);
     graph.source(Recut, route);
-    graph.source(Originate::new(rings.originate), route_own);
-    graph.source(Handoff::new(rings.handoff), port_out);
-    graph.source(Inject::new(rings.inject), port_out);
+    graph.source(Originate::new(rings.originate), tunnel.route_outer);
+    graph.source(Handoff::new(rings.handoff), ends.port_out);
+    graph.source(Inject::new(rings.inject), ends.port_out);
 
     graph.connect(parse, parse::Next::Route, route);
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
-    graph.connect(arp, arp::Next::Answer, port_out);
-    graph.connect(arp, arp::Next::Learnt, consumed);
-    graph.connect(ndp, ndp::Next::Answer, port_out);
-    graph.connect(ndp, ndp::Next::Learnt, consumed);
+    graph.connect(arp, arp::Next::Answer, ends.port_out);
+    graph.connect(arp, arp::Next::Learnt, ends.consumed);
+    graph.connect(ndp, ndp::Next::Answer, ends.port_out);
+    graph.connect(ndp, ndp::Next::Learnt, ends.consumed);
     graph.connect(route, route::Next::Forward, adjacency);
     graph.connect(route, route::Next::Local, local);
-    graph.connect(route, route::Next::Hold, hold);
-    graph.connect(route, route::Next::Tunnel, nested);
+    graph.connect(route, route::Next::Hold, ends.hold);
+    graph.connect(route, route::Next::Tunnel, tunnel.peer);
     graph.connect(route, route::Next::Unreachable, icmp_error);
     graph.connect(local, local::Next::Answer, route_own);
-    graph.connect(local, local::Next::AnswerOnLink, port_out);
-    graph.connect(local, local::Next::Tunnel, nested);
+    graph.connect(local, local::Next::AnswerOnLink, ends.port_out);
+    graph.connect(local, local::Next::Tunnel, tunnel.decrypt);
     graph.connect(local, local::Next::Closed, icmp_error);
-    graph.connect(adjacency, adjacency::Next::Transmit, port_out);
-    graph.connect(adjacency, adjacency::Next::Hold, hold);
-    graph.connect(adjacency, adjacency::Next::Fragment, fragment);
+    graph.connect(adjacency, adjacency::Next::Transmit, ends.port_out);
+    graph.connect(adjacency, adjacency::Next::Hold, ends.hold);
+    graph.connect(adjacency, adjacency::Next::Fragment, ends.fragment);
     graph.connect(adjacency, adjacency::Next::Expired, icmp_error);
     graph.connect(adjacency, adjacency::Next::TooBig, icmp_error);
     graph.connect(adjacency, adjacency::Next::HostUnreachable, icmp_error);
     graph.connect(icmp_error, icmp_error::Next::Send, route_own);
-    graph.connect(route_own, route::Next::Forward, adjacency_own);
-    graph.connect(route_own, route::Next::Local, undeliverable);
-    graph.connect(route_own, route::Next::Hold, hold);
-    graph.connect(route_own, route::Next::Tunnel, nested);
-    graph.connect(route_own, route::Next::Unreachable, undeliverable);
-    graph.connect(adjacency_own, adjacency::Next::Transmit, port_out);
-    graph.connect(adjacency_own, adjacency::Next::Hold, hold);
-    graph.connect(adjacency_own, adjacency::Next::Fragment, fragment);
-    graph.connect(adjacency_own, adjacency::Next::Expired, undeliverable);
-    graph.connect(adjacency_own, adjacency::Next::TooBig, undeliverable);
-    graph.connect(adjacency_own, adjacency::Next::HostUnreachable, undeliverable);
-    graph.build()
+    std::mem::take(graph).build()
+}
+
+/// The way of packets of ours, about which no error is sent. Its edge into tunnels is still to be connected.
+fn own(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, suffix: &str) -> NodeId<Route> {
+    let route = graph.instance(shared.route(), suffix);
+    let adjacency = graph.instance(shared.adjacency(), suffix);
+    graph.connect(route, route::Next::Forward, adjacency);
+    graph.connect(route, route::Next::Local, ends.undeliverable);
+    graph.connect(route, route::Next::Hold, ends.hold);
+    graph.connect(route, route::Next::Unreachable, ends.undeliverable);
+    graph.connect(adjacency, adjacency::Next::Transmit, ends.port_out);
+    graph.connect(adjacency, adjacency::Next::Hold, ends.hold);
+    graph.connect(adjacency, adjacency::Next::Fragment, ends.fragment);
+    graph.connect(adjacency, adjacency::Next::Expired, ends.undeliverable);
+    graph.connect(adjacency, adjacency::Next::TooBig, ends.undeliverable);
+    graph.connect(adjacency, adjacency::Next::HostUnreachable, ends.undeliverable);
+    route
+}
+
+/// The ways into the tunnels and out of them.
+struct Tunnel {
+    peer: NodeId<Peer>,
+    decrypt: NodeId<Decrypt>,
+    route_outer: NodeId<Route>,
+}
+
+/// A packet goes into one tunnel at most, and out of one: what is nested deeper is dropped by name.
+fn tunnel(
+    graph: &mut GraphBuilder,
+    shared: &Shared<'_>,
+    ends: &Ends,
+    (adjacency, icmp_error, route_own): (NodeId<Adjacency>, NodeId<IcmpError>, NodeId<Route>),
+) -> Tunnel {
+    let peer = graph.node(shared.peer());
+    let peer_own = graph.instance(shared.peer(), "own");
+    let encrypt = graph.node(Encrypt::new(shared.tunnels(), shared.mailbox.clone()));
+    let route_outer = own(graph, shared, ends, "outer");
+    let decrypt = graph.node(Decrypt::new(shared.tunnels(), shared.mailbox.clone()));
+    let parse = graph.instance(Parse::new(shared.interfaces()), "inner");
+    let route = graph.instance(shared.route(), "inner");
+    let local = graph.instance(Local::new(shared.interfaces()), "inner");
+    let no_link = graph.node(NoLink);
+
+    for (peer, icmp_error) in [(peer, icmp_error.into()), (peer_own, ends.undeliverable.into())] {
+        let icmp_error: Target = icmp_error;
+        graph.connect(peer, peer::Next::Encrypt, encrypt);
+        graph.connect(peer, peer::Next::Park, ends.park);
+        graph.connect(peer, peer::Next::Fragment, ends.fragment);
+        graph.connect(peer, peer::Next::Expired, icmp_error);
+        graph.connect(peer, peer::Next::TooBig, icmp_error);
+        graph.connect(peer, peer::Next::NoPeer, icmp_error);
+        graph.connect(peer, peer::Next::Unreachable, icmp_error);
+    }
+    graph.connect(route_own, route::Next::Tunnel, peer_own);
+    graph.connect(encrypt, encrypt::Next::Send, route_outer);
+    graph.connect(route_outer, route::Next::Tunnel, ends.nested);
+
+    graph.connect(decrypt, decrypt::Next::Inner, parse);
+    graph.connect(decrypt, decrypt::Next::Consumed, ends.consumed);
+    graph.connect(parse, parse::Next::Route, route);
+    graph.connect(parse, parse::Next::Arp, no_link);
+    graph.connect(parse, parse::Next::Ndp, no_link);
+    graph.connect(route, route::Next::Forward, adjacency);
+    graph.connect(route, route::Next::Local, local);
+    graph.connect(route, route::Next::Hold, ends.hold);
+    graph.connect(route, route::Next::Tunnel, peer);
+    graph.connect(route, route::Next::Unreachable, icmp_error);
+    graph.connect(local, local::Next::Answer, route_own);
+    graph.connect(local, local::Next::AnswerOnLink, peer_own);
+    graph.connect(local, local::Next::Tunnel, ends.nested);
+    graph.connect(local, local::Next::Closed, icmp_error);
+    Tunnel {
+        peer,
+        decrypt,
+        route_outer,
+    }
 }

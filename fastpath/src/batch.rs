@@ -50,6 +50,15 @@ impl<'a, N: Node> Batch<'a, N> {
         unsafe { self.arena.packet(&self.frames[index]) }
     }
 
+    /// Every packet at once, in order: for work that is done on many together.
+    #[inline]
+    pub fn packets(&mut self) -> impl ExactSizeIterator<Item = Packet<'_>> + '_ {
+        let arena = self.arena;
+        // SAFETY: `new` was promised exclusive frames of this arena. No two of them are the same, for an index lives in
+        // one place only, so no two packets overlap; and `&mut self` lends none of them again while one is in use.
+        self.frames.iter().map(move |frame| unsafe { arena.packet(frame) })
+    }
+
     /// Names the fate of the packet at `index`: onwards by an edge, or dropped for a reason.
     #[inline(always)]
     pub fn decide(&mut self, index: usize, fate: Result<N::Next, N::Drop>) {

@@ -1,7 +1,7 @@
-//! The waiting room: packets whose neighbour is not yet known.
+//! Waiting rooms: for packets whose neighbour is not yet known, and for those whose tunnel has no session yet.
 //!
 //! A packet that meets an unfinished adjacency comes here untouched, and enters the graph again at `route` as soon as
-//! control has news of any neighbour: it is then sent, answered with an error, or held once more.
+//! control has news of any neighbour or session: it is then sent, answered with an error, or held once more.
 
 use crate::arena::FrameIndex;
 use crate::batch::Delivery;
@@ -13,38 +13,55 @@ use crate::meta::PortId;
 use crate::node::{Sink, Source, Turn};
 use crate::vector::Vector;
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Most packets that wait on one worker.
+/// Most packets in one waiting room of a worker.
 pub const HELD_MAX: usize = 1024;
 /// Most packets that wait for one neighbour.
 pub const HELD_PER_NEIGHBOUR: u16 = 16;
+/// Most packets that wait for one peer of a tunnel: as many as Linux keeps (drivers/net/wireguard/messages.h,
+/// MAX_STAGED_PACKETS), for a handshake takes longer than a neighbour's answer.
+pub const PARKED_PER_PEER: u16 = 128;
 
-type NextHop = (PortId, IpAddr);
+/// What a packet waits for: a neighbour behind a port.
+pub type NextHop = (PortId, IpAddr);
+/// What a packet waits for: a peer of a tunnel, by its number.
+pub type TunnelPeer = (PortId, u32);
 
-/// A worker's waiting packets, oldest first.
-pub struct Held {
-    packets: VecDeque<(NextHop, FrameIndex)>,
-    count: HashMap<NextHop, u16>,
+/// A worker's waiting packets, oldest first, and what each waits for.
+pub struct Held<K> {
+    packets: VecDeque<(K, FrameIndex)>,
+    count: HashMap<K, u16>,
+    most_for_one: u16,
     /// Packets that still have to enter the graph since the last news.
     released: usize,
     seen: u64,
 }
 
-impl Default for Held {
-    fn default() -> Self {
+/// Why a packet may not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMany {
+    /// The room is full.
+    InAll,
+    /// As many wait for the same.
+    ForOne,
+}
+
+impl<K: Copy + Eq + Hash> Held<K> {
+    /// Empty; at most `most_for_one` packets may wait for the same. All memory is allocated now.
+    pub fn new(most_for_one: u16) -> Self {
         let (packets, count) = (VecDeque::with_capacity(HELD_MAX), HashMap::with_capacity(2 * HELD_MAX));
         Self {
             packets,
             count,
+            most_for_one,
             released: 0,
             seen: 0,
         }
     }
-}
 
-impl Held {
     /// Packets waiting.
     pub fn len(&self) -> usize {
         self.packets.len()
@@ -55,26 +72,44 @@ impl Held {
         self.packets.is_empty()
     }
 
-    fn put(&mut self, hop: NextHop, frame: FrameIndex) -> Result<bool, (FrameIndex, Drop)> {
+    /// Keeps a packet; whether it is the first that waits for `key`.
+    ///
+    /// # Errors
+    /// Why not, and the frame.
+    pub fn put(&mut self, key: K, frame: FrameIndex) -> Result<bool, (FrameIndex, TooMany)> {
         if self.packets.len() == HELD_MAX {
-            return Err((frame, Drop::Full));
+            return Err((frame, TooMany::InAll));
         }
-        let count = self.count.entry(hop).or_default();
-        if *count == HELD_PER_NEIGHBOUR {
-            return Err((frame, Drop::NeighbourFull));
+        let count = self.count.entry(key).or_default();
+        if *count == self.most_for_one {
+            return Err((frame, TooMany::ForOne));
         }
         *count += 1;
         let first = *count == 1;
-        self.packets.push_back((hop, frame));
+        self.packets.push_back((key, frame));
         Ok(first)
     }
 
+    /// Moves at most `room` packets into `into`, of those that waited when there last was [news](Forwarding::news).
+    pub fn release(&mut self, news: u64, room: usize, into: &mut Vector) {
+        if news != self.seen {
+            self.seen = news;
+            self.released = self.packets.len();
+        }
+        for _ in 0..self.released.min(room) {
+            if let Some(frame) = self.take() {
+                into.push(frame);
+            }
+            self.released -= 1;
+        }
+    }
+
     fn take(&mut self) -> Option<FrameIndex> {
-        let (hop, frame) = self.packets.pop_front()?;
-        if let Some(count) = self.count.get_mut(&hop) {
+        let (key, frame) = self.packets.pop_front()?;
+        if let Some(count) = self.count.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
-                self.count.remove(&hop);
+                self.count.remove(&key);
             }
         }
         Some(frame)
@@ -116,7 +151,11 @@ impl Sink for Hold {
         delivery.each(
             |packet| forwarding.next_hop(packet.meta),
             |frame, hop| {
-                if local.held.put(hop, frame)? {
+                let first = local.held.put(hop, frame).map_err(|(frame, why)| match why {
+                    TooMany::InAll => (frame, Drop::Full),
+                    TooMany::ForOne => (frame, Drop::NeighbourFull),
+                })?;
+                if first {
                     events.tell(Event::Resolve {
                         port: hop.0,
                         address: hop.1,
@@ -144,17 +183,6 @@ impl Source for Released {
     const NAME: &'static str = "released";
 
     fn poll(&mut self, _: &Turn, local: &mut Local, room: usize, into: &mut Vector) {
-        let held = &mut local.held;
-        let news = self.forwarding.news();
-        if news != held.seen {
-            held.seen = news;
-            held.released = held.packets.len();
-        }
-        for _ in 0..held.released.min(room) {
-            if let Some(frame) = held.take() {
-                into.push(frame);
-            }
-            held.released -= 1;
-        }
+        local.held.release(self.forwarding.news(), room, into);
     }
 }

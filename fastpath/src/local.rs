@@ -1,7 +1,7 @@
-//! What one worker has for itself: free frames, the queues it owns, ways to the other workers, the waiting room.
+//! What one worker has for itself: free frames, the queues it owns, ways to the other workers, the waiting rooms.
 
 use crate::arena::FrameIndex;
-use crate::held::Held;
+use crate::held::{Held, NextHop, TunnelPeer};
 use crate::meta::PortId;
 use crate::nodes::fragment::Pieces;
 use crate::pool::Frames;
@@ -18,7 +18,9 @@ pub struct Local {
     /// Ports.
     pub queues: Queues,
     /// Packets that wait for a neighbour.
-    pub held: Held,
+    pub held: Held<NextHop>,
+    /// Packets that wait for a session of a tunnel.
+    pub parked: Held<TunnelPeer>,
     /// Pieces of packets that were cut.
     pub pieces: Pieces,
 }

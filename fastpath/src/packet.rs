@@ -15,7 +15,14 @@ pub struct Packet<'a> {
 #[error("the frame has no room left")]
 pub struct NoRoom;
 
-impl Packet<'_> {
+impl<'a> Packet<'a> {
+    /// The packet's bytes, for as long as its frame is lent.
+    #[inline(always)]
+    pub fn into_data(self) -> &'a mut [u8] {
+        let start = usize::from(self.meta.data_offset);
+        &mut self.frame[start..][..usize::from(self.meta.data_length)]
+    }
+
     /// The packet's bytes.
     #[inline(always)]
     pub fn data(&mut self) -> &mut [u8] {

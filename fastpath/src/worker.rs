@@ -3,7 +3,7 @@
 use crate::clock::{self, Clock};
 use crate::counters::Counter;
 use crate::graph::Graph;
-use crate::held::Held;
+use crate::held::{HELD_PER_NEIGHBOUR, Held, PARKED_PER_PEER};
 use crate::local::{Local, Queues, Way};
 use crate::meta::PortId;
 use crate::node::Turn;
@@ -248,7 +248,8 @@ impl Run {
             local: Local {
                 frames,
                 queues,
-                held: Held::default(),
+                held: Held::new(HELD_PER_NEIGHBOUR),
+                parked: Held::new(PARKED_PER_PEER),
                 pieces: Pieces::with_capacity(PIECES_MAX),
             },
             qsbr: parts.qsbr,
@@ -368,7 +369,10 @@ impl Run {
             let closed = self.local.queues.detach(port);
             closed.into_iter().for_each(|queue| queue.close(&mut self.local.frames));
         }
-        let waiting: Vec<_> = self.local.held.drain().chain(self.local.pieces.drain(..)).collect();
+        let Local {
+            held, parked, pieces, ..
+        } = &mut self.local;
+        let waiting: Vec<_> = held.drain().chain(parked.drain()).chain(pieces.drain(..)).collect();
         waiting.into_iter().for_each(|frame| self.local.frames.give(frame));
         self.qsbr.offline(usize::from(self.turn.worker));
     }

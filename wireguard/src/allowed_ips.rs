@@ -144,6 +144,18 @@ impl AllowedIpsView {
         }
     }
 
+    /// As [`peer`](Self::peer), of an IPv4 address in host order.
+    #[inline(always)]
+    pub fn peer_v4(&self, address: u32) -> Option<PeerId> {
+        peer(&self.v4, address)
+    }
+
+    /// As [`peer`](Self::peer), of an IPv6 address in host order.
+    #[inline(always)]
+    pub fn peer_v6(&self, address: u128) -> Option<PeerId> {
+        peer(&self.v6, address)
+    }
+
     /// Many at once; a peer's number or [`NO_ROUTE`] each.
     ///
     /// # Panics
@@ -160,6 +172,7 @@ impl AllowedIpsView {
     }
 }
 
+#[inline(always)]
 fn peer<K: Key>(view: &View<K>, address: K) -> Option<PeerId> {
     Some(view.lookup(address)).filter(|&id| id != NO_ROUTE).map(PeerId)
 }

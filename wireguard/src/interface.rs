@@ -44,6 +44,45 @@ pub struct Interface {
     pub lookups: Arc<Lookups>,
 }
 
+/// One tunnel interface, and a worker's view of what changes in place.
+pub struct Here<'a> {
+    /// The interface.
+    pub interface: &'a Interface,
+    /// Its sessions and peers.
+    pub lookup: MutexGuard<'a, Lookup>,
+}
+
+/// The interface of the packet at hand: looked up again only where packets of several are mixed.
+pub struct Current<'a> {
+    interfaces: &'a Interfaces,
+    worker: u16,
+    port: PortId,
+    here: Option<Here<'a>>,
+}
+
+impl<'a> Current<'a> {
+    /// The interface behind a port, if there is one.
+    #[inline(always)]
+    pub fn at(&mut self, port: PortId) -> Option<&mut Here<'a>> {
+        if self.here.is_none() || self.port != port {
+            self.turn_to(port);
+        }
+        self.here.as_mut()
+    }
+
+    #[inline(never)]
+    fn turn_to(&mut self, port: PortId) {
+        // Let go first: it may be the same view.
+        self.here = None;
+        self.port = port;
+        let interface = self.interfaces.get(port);
+        self.here = interface.and_then(|interface| {
+            let lookup = interface.lookups.of(self.worker)?;
+            Some(Here { interface, lookup })
+        });
+    }
+}
+
 /// All tunnel interfaces, by their ports.
 #[derive(Clone, Default)]
 pub struct Interfaces(pub Vec<Option<Arc<Interface>>>);
@@ -53,5 +92,16 @@ impl Interfaces {
     #[inline(always)]
     pub fn get(&self, port: PortId) -> Option<&Interface> {
         self.0.get(port.index())?.as_deref()
+    }
+
+    /// For the packets of one vector.
+    #[inline]
+    pub fn current(&self, worker: u16) -> Current<'_> {
+        Current {
+            interfaces: self,
+            worker,
+            port: PortId::default(),
+            here: None,
+        }
     }
 }

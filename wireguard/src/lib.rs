@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod interface;
 pub mod mailbox;
 pub mod message;
+pub mod nodes;
 pub mod outer;
 pub mod peer;
 pub mod replay;

@@ -236,6 +236,8 @@ impl Peer {
                 Due::GiveUp => {
                     self.forget_question(context);
                     self.activity.forget_unanswered();
+                    // What waited comes back now, and shall not ask at once again.
+                    self.activity.asked(context.now.ns);
                     self.set_unreachable(true, context);
                 }
                 Due::Keepalive => self.keep_alive(context),

@@ -91,8 +91,9 @@ fn send(packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
 }
 
 /// Takes one off the hop limit and adjusts the IPv4 checksum (RFC 1812 section 5.3.1, RFC 1624); false: none is left.
+/// `head` is from the Ethernet header on.
 #[inline(always)]
-fn lower_hop_limit(head: &mut [u8; 34], is_v4: bool) -> bool {
+pub fn lower_hop_limit(head: &mut [u8; 34], is_v4: bool) -> bool {
     if !is_v4 {
         let hops = &mut head[21];
         return if *hops > 1 {

@@ -100,6 +100,11 @@ impl Activity {
         clear(&self.owed_since_ns);
     }
 
+    /// Workers shall not ask for a session now.
+    pub(crate) fn asked(&self, now_ns: u64) {
+        self.asked_ns.store(now_ns.max(1), Relaxed);
+    }
+
     pub(crate) fn may_ask_again(&self) {
         clear(&self.asked_ns);
     }

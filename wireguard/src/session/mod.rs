@@ -167,6 +167,12 @@ impl Session {
         self.age(now_ns) < REJECT_AFTER_TIME_NS
     }
 
+    /// Whether [`take`](Self::take) would give a number now.
+    #[inline]
+    pub fn has_numbers(&self, now_ns: u64) -> bool {
+        self.alive(now_ns) && self.counter.taken() < REJECT_AFTER_MESSAGES
+    }
+
     /// Numbers for `count` packets to send, one nonce each; `None` when the session is used up.
     #[inline]
     pub fn take(&self, count: u64, now_ns: u64) -> Option<Range<u64>> {
@@ -300,6 +306,13 @@ impl Lookup {
         // The lower bits of an index are its place; the upper ones are random, so that old indices are told apart.
         let place = local as usize % self.sessions.capacity();
         self.sessions.get(place).filter(|session| session.local == local)
+    }
+
+    /// The session with this index of ours, as it was when last looked up.
+    #[inline]
+    pub fn kept_session(&self, local: u32) -> Option<&Arc<Session>> {
+        let place = local as usize % self.sessions.capacity();
+        self.sessions.kept(place).filter(|session| session.local == local)
     }
 
     /// How to reach a peer.

@@ -76,6 +76,12 @@ impl<T> View<T> {
         }
         kept.1.as_ref()
     }
+
+    /// What was in a place when it was last [got](Self::get).
+    #[inline]
+    pub fn kept(&self, place: usize) -> Option<&Arc<T>> {
+        self.kept.get(place)?.1.as_ref()
+    }
 }
 
 #[cold]
