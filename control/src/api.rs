@@ -9,6 +9,7 @@ use crate::show::ports::PortView;
 use crate::show::routes::RouteView;
 use crate::show::runtime::RuntimeView;
 use crate::show::trace::TracedPacket;
+use crate::show::wireguard::WireguardView;
 use crate::show::workers::WorkerView;
 use crate::store::Plan;
 
@@ -41,6 +42,9 @@ pub trait Plane: Send + Sync + 'static {
 
     /// What each worker is doing.
     fn workers(&self) -> Vec<WorkerView>;
+
+    /// Every tunnel and its peers.
+    fn wireguard(&self) -> Vec<WireguardView>;
 
     /// What memory is set aside, and how much of it is used.
     fn memory(&self) -> Vec<MemoryView>;

@@ -30,6 +30,15 @@ pub struct Applied {
     pub change: Change,
 }
 
+/// What became of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// One for each of its resources, in its order.
+    pub results: Vec<Applied>,
+    /// What was not refused, but the user should know.
+    pub warnings: Vec<String>,
+}
+
 impl Intent {
     /// An empty set of resources for `plane`.
     pub fn new(plane: Arc<dyn Plane>) -> Self {
@@ -51,14 +60,18 @@ impl Intent {
     }
 
     /// Carries `request` out, wholly or not at all. Blocks while the plane works.
-    pub fn carry_out(&self, request: Request) -> Result<Vec<Applied>, Refusal> {
+    pub fn carry_out(&self, request: Request) -> Result<Outcome, Refusal> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.store().plan(request)?;
         if !plan.is_empty() {
             self.plane.apply(&plan)?;
             self.store.write().unwrap_or_else(PoisonError::into_inner).commit(&plan);
         }
-        Ok(plan.changes.into_iter().map(Applied::from).collect())
+        plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(Outcome {
+            results: plan.changes.into_iter().map(Applied::from).collect(),
+            warnings: plan.warnings,
+        })
     }
 }
 

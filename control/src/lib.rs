@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod intent;
+pub mod keys;
 pub mod links;
 pub mod metrics;
 pub mod plane;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::api::Plane;
 use crate::show::ports::{PortState, PortView};
 use crate::show::runtime::NodeRuntime;
+use crate::show::wireguard::WireguardPeerView;
 
 /// One counter or gauge: its name, its type, what it counts, and where it is found.
 type Family<T, V> = (&'static str, &'static str, &'static str, fn(&T) -> V);
@@ -81,7 +82,46 @@ const NODES: &[Family<NodeRuntime, f64>] = &[
     ),
 ];
 
-/// The counters of ports, nodes and drops.
+const PEERS: &[Family<WireguardPeerView, Option<u64>>] = &[
+    (
+        "margay_wireguard_peer_rx_packets_total",
+        "counter",
+        "Messages received from a peer.",
+        |peer| Some(peer.rx_packets),
+    ),
+    (
+        "margay_wireguard_peer_rx_bytes_total",
+        "counter",
+        "Bytes received from a peer.",
+        |peer| Some(peer.rx_bytes),
+    ),
+    (
+        "margay_wireguard_peer_tx_packets_total",
+        "counter",
+        "Messages sent to a peer.",
+        |peer| Some(peer.tx_packets),
+    ),
+    (
+        "margay_wireguard_peer_tx_bytes_total",
+        "counter",
+        "Bytes sent to a peer.",
+        |peer| Some(peer.tx_bytes),
+    ),
+    (
+        "margay_wireguard_peer_handshakes_total",
+        "counter",
+        "Handshakes completed with a peer.",
+        |peer| Some(peer.handshakes),
+    ),
+    (
+        "margay_wireguard_peer_handshake_age_seconds",
+        "gauge",
+        "Time since the last handshake.",
+        |peer| peer.handshake_age_s,
+    ),
+];
+
+/// The counters of ports, nodes, peers and drops.
 pub fn text(plane: &dyn Plane) -> String {
     let mut page = Page(String::new());
     let ports = plane.ports();
@@ -100,6 +140,23 @@ pub fn text(plane: &dyn Plane) -> String {
             let number = worker.worker.to_string();
             for node in &worker.nodes {
                 page.sample(name, &[("worker", &number), ("node", &node.name)], value(node));
+            }
+        }
+    }
+    let tunnels = plane.wireguard();
+    for (name, kind, help, value) in PEERS {
+        page.family(name, kind, help);
+        for (tunnel, peer) in tunnels
+            .iter()
+            .flat_map(|tunnel| tunnel.peers.iter().map(move |peer| (tunnel, peer)))
+        {
+            let labels = [
+                ("interface", tunnel.name.as_str()),
+                ("peer", &peer.name),
+                ("public_key", &peer.public_key),
+            ];
+            if let Some(value) = value(peer) {
+                page.sample(name, &labels, value);
             }
         }
     }

@@ -6,14 +6,16 @@ mod ports;
 mod routes;
 mod trace;
 pub mod views;
+mod wireguard;
 mod workers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use ::wireguard::mailbox::Mailbox;
 use fastpath::arena::Arena;
 use fastpath::clock::{Calibration, Clock};
 use fastpath::events::Events;
@@ -29,7 +31,6 @@ use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
-use wireguard::mailbox::Mailbox;
 
 use crate::refusal::Refusal;
 use crate::resource::{NeighborSpec, RouteSpec};
@@ -37,6 +38,7 @@ use crate::store::Plan;
 use ports::Ports;
 use routes::Connected;
 use trace::Trace;
+use wireguard::{ALLOWED_BYTES, AllowedRoutes, Post, Tunnels};
 use workers::Workers;
 
 /// Address space for the lookup tables of all VRFs; the kernel backs what is used.
@@ -63,7 +65,8 @@ pub struct StartError(String);
 /// The running data plane.
 pub struct DataPlane {
     shared: Arc<Shared>,
-    looker: Mutex<Option<JoinHandle<()>>>,
+    /// The one that looks after events, and the one that serves tunnels.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Between the socket's threads and the one that looks after events.
@@ -80,6 +83,29 @@ impl Shared {
     }
 }
 
+/// How workers reach control, and wake it.
+struct Wakes {
+    events: Events,
+    mailbox: Mailbox,
+}
+
+/// A thread that may be asleep, once it is known.
+#[derive(Clone, Default)]
+struct Sleeper(Arc<OnceLock<Thread>>);
+
+impl Sleeper {
+    fn is(&self, thread: &JoinHandle<()>) {
+        // It is said once.
+        let _ = self.0.set(thread.thread().clone());
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
 /// Everything control knows.
 struct State {
     clock: Clock,
@@ -91,8 +117,13 @@ struct State {
     frames: Frames,
     forwarding: Arc<Forwarding>,
     interfaces: Publisher<Interfaces>,
-    /// Workers read it.
-    _wireguard: Publisher<wireguard::interface::Interfaces>,
+    /// The tunnels as workers see them, and as control does.
+    wireguard: Publisher<::wireguard::interface::Interfaces>,
+    tunnels: Tunnels,
+    mailbox: Mailbox,
+    /// How messages of tunnels leave, where no thread serves them.
+    post: Option<Post>,
+    allowed: AllowedRoutes,
     rib: Rib,
     neighbours: Neighbours,
     /// Neighbours that have a route of their own, and in which table.
@@ -108,7 +139,7 @@ struct State {
 }
 
 impl State {
-    fn new(options: &PlaneOptions, events: Events, manual: bool) -> Result<(Self, Vec<ManualWorker>), StartError> {
+    fn new(options: &PlaneOptions, wakes: Wakes, manual: bool) -> Result<(Self, Vec<ManualWorker>), StartError> {
         let fail = |what: &str| {
             let what = what.to_owned();
             move |error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"))
@@ -122,8 +153,9 @@ impl State {
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
         let interfaces = Publisher::new(Interfaces::default());
-        let wireguard = Publisher::new(wireguard::interface::Interfaces::default());
-        let mailbox = Mailbox::new(|| {});
+        let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
+        let allowed = fib::Pool::new(ALLOWED_BYTES, fib::Pages::Huge, qsbr.clone())
+            .map_err(|error| fail("cannot reserve memory for allowed IPs")(&error))?;
         let clock = Clock::new();
         let ground = workers::Ground {
             pool: &pool,
@@ -133,12 +165,15 @@ impl State {
                 interfaces: &interfaces,
                 rib: &rib,
                 forwarding: &forwarding,
-                events: &events,
+                events: &wakes.events,
                 wireguard: &wireguard,
-                mailbox: &mailbox,
+                mailbox: &wakes.mailbox,
             },
         };
-        let (workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
+        let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
+        let post = workers
+            .take_originate(0)
+            .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
         let state = Self {
             clock,
             start: Calibration::begin(),
@@ -148,11 +183,15 @@ impl State {
             pool,
             forwarding,
             interfaces,
-            _wireguard: wireguard,
+            wireguard,
+            tunnels: Tunnels::new(allowed, options.cores.len()),
+            mailbox: wakes.mailbox,
+            post,
+            allowed: AllowedRoutes::new(),
             rib,
             neighbours: Neighbours::default(),
             own_routes: HashMap::new(),
-            events,
+            events: wakes.events,
             workers,
             ports: Ports::default(),
             vrfs: HashMap::from([("default".to_owned(), VrfId(0))]),
@@ -168,20 +207,29 @@ impl State {
         self.manual_ns.unwrap_or_else(|| self.clock.now_ns())
     }
 
-    /// Carries a plan out. Ports first, for what they need can be missing; then addresses, neighbours and routes.
+    /// Carries a plan out. Ports first, for what they need can be missing; then tunnels, addresses, neighbours and
+    /// routes.
     fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        self.learn_vrfs(plan)?;
         let opened = self.prepare_ports(plan)?;
+        if let Err(refusal) = self.prepare_tunnels(plan) {
+            self.revert_ports(opened);
+            return Err(refusal);
+        }
         let before = Saved::of(&self.routes, plan);
         match self.write_tables(plan) {
             Ok(()) => {
+                self.finish_tunnels(plan);
                 self.finish_ports(opened);
                 Ok(())
             }
             Err(refusal) => {
                 before.restore(&mut self.routes);
+                self.revert_tunnels(plan);
                 self.revert_ports(opened);
                 // What was there before fits again.
                 let _ = self.connect();
+                let _ = self.write_allowed(None);
                 let _ = self.rewrite_routes();
                 self.write_own_routes(None);
                 Err(refusal)
@@ -195,6 +243,7 @@ impl State {
         self.tend_neighbours();
         self.tend_ports();
         self.interfaces.reclaim();
+        self.wireguard.reclaim();
         let now_ns = self.now_ns();
         let next = self
             .neighbours
@@ -229,14 +278,21 @@ impl DataPlane {
     /// # Errors
     /// Memory or threads that cannot be had, in a sentence.
     pub fn start(options: &PlaneOptions) -> Result<Self, StartError> {
-        let looker: Arc<Mutex<Option<Thread>>> = Arc::default();
-        let wake = looker.clone();
-        let events = Events::new(move || {
-            if let Some(thread) = &*wake.lock().unwrap_or_else(PoisonError::into_inner) {
-                thread.unpark();
-            }
+        let (looker, server) = (Sleeper::default(), Sleeper::default());
+        let (look, serve) = (looker.clone(), server.clone());
+        let wakes = Wakes {
+            events: Events::new(move || look.wake()),
+            mailbox: Mailbox::new(move || serve.wake()),
+        };
+        let (mut state, _) = State::new(options, wakes, false)?;
+        let ground = state.post.take().map(|post| wireguard::Ground {
+            tunnels: state.tunnels.clone(),
+            mailbox: state.mailbox.clone(),
+            clock: state.clock,
+            forwarding: state.forwarding.clone(),
+            wakers: state.workers.wakers(),
+            post,
         });
-        let (state, _) = State::new(options, events, false)?;
         let (stop, ready) = (AtomicBool::new(false), AtomicBool::new(false));
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -251,11 +307,18 @@ impl DataPlane {
             }
         };
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(look);
-        let thread = thread.map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
-        *looker.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread.thread().clone());
+        let failed = |error| StartError(format!("cannot start a thread: {error}"));
+        let thread = thread.map_err(failed)?;
+        looker.is(&thread);
+        let mut threads = vec![thread];
+        if let Some(ground) = ground {
+            let thread = ground.start(shared.clone()).map_err(failed)?;
+            server.is(&thread);
+            threads.push(thread);
+        }
         Ok(Self {
             shared,
-            looker: Mutex::new(Some(thread)),
+            threads: Mutex::new(threads),
         })
     }
 
@@ -267,10 +330,10 @@ impl DataPlane {
     /// Ends the workers, which closes the sockets, and lets go of the devices, which are left as they were found.
     pub fn shut_down(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(looker) = looker {
-            looker.thread().unpark();
-            let _ = looker.join();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        for thread in threads {
+            let _ = thread.join();
         }
         let mut state = self.shared.lock();
         state.workers.stop();
@@ -307,7 +370,11 @@ impl ManualPlane {
     /// # Errors
     /// Memory that cannot be had.
     pub fn new(options: &PlaneOptions) -> Result<Self, StartError> {
-        let (state, workers) = State::new(options, Events::new(|| {}), true)?;
+        let wakes = Wakes {
+            events: Events::new(|| {}),
+            mailbox: Mailbox::new(|| {}),
+        };
+        let (state, workers) = State::new(options, wakes, true)?;
         Ok(Self { state, workers })
     }
 
@@ -324,6 +391,7 @@ impl ManualPlane {
         self.state.manual_ns = Some(now_ns);
         let carried = self.workers.iter_mut().map(|worker| worker.turn(now_ns)).sum();
         self.state.look_after();
+        self.state.serve_tunnels();
         carried
     }
 

@@ -3,6 +3,7 @@
 //! A request becomes a [`Plan`] against the set as it stands, or a refusal; only a plan the plane carried out is
 //! committed. So nothing is ever half applied.
 
+mod allowed;
 mod check;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use allowed::Allowed;
 
 use crate::refusal::Refusal;
 use crate::resource::{Document, Key, Kind, Named, Resource};
@@ -69,6 +72,8 @@ pub struct Planned {
 pub struct Plan {
     /// Every resource the request names, also those it leaves as they are.
     pub changes: Vec<Planned>,
+    /// What was not refused, but the user should know.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -91,28 +96,33 @@ pub struct Store {
     resources: BTreeMap<Key, Arc<Resource>>,
     /// Who has what only one can have, so that a plan costs what it changes and not what the store holds.
     claims: HashMap<String, Key>,
+    allowed: Allowed,
 }
 
 impl Store {
-    /// What `request` would do, or why it cannot be done.
+    /// What `request` would do, or why it cannot be done. What documents name outside of themselves, files and host
+    /// names, is read now.
     pub fn plan(&self, request: Request) -> Result<Plan, Refusal> {
+        let mut warnings = vec![];
         let changes = match request {
             Request::Apply(documents) => documents
                 .into_iter()
-                .map(|document| self.plan_apply(document))
-                .collect(),
+                .map(|document| self.plan_apply(document, &mut warnings))
+                .collect::<Result<_, _>>()?,
             Request::Delete(named) => named
                 .into_iter()
                 .map(|named| self.plan_delete(named))
                 .collect::<Result<_, _>>()?,
         };
-        let plan = Plan { changes };
+        let mut plan = Plan { changes, warnings };
         check::check(self, &plan)?;
+        plan.warnings.extend(self.allowed.warnings(self, &plan));
         Ok(plan)
     }
 
     /// Makes the set what `plan` says. The plan has to be made against the set as it stands.
     pub fn commit(&mut self, plan: &Plan) {
+        self.allowed.commit(plan);
         let before = plan.changes.iter().filter_map(|planned| planned.before.as_ref());
         for claim in before.flat_map(|resource| resource.claims()) {
             self.claims.remove(&claim.what);
@@ -148,7 +158,15 @@ impl Store {
             .take_while(move |(key, _)| key.kind == kind)
     }
 
-    fn plan_apply(&self, Document { origin, resource }: Document) -> Planned {
+    fn plan_apply(
+        &self,
+        Document { origin, mut resource }: Document,
+        warnings: &mut Vec<String>,
+    ) -> Result<Planned, Refusal> {
+        let told = resource
+            .load()
+            .map_err(|invalid| Refusal::of_field(&origin, &invalid.field, invalid.reason))?;
+        warnings.extend(told.into_iter().map(|warning| format!("{origin}: {warning}")));
         let key = resource.key();
         let before = self.resources.get(&key).cloned();
         let change = match &before {
@@ -156,13 +174,14 @@ impl Store {
             Some(before) if **before == resource => Change::Unchanged,
             Some(_) => Change::Configured,
         };
-        Planned {
+        let planned = Planned {
             key,
             origin,
             change,
             before,
             after: Some(Arc::new(resource)),
-        }
+        };
+        Ok(planned.reclaim(&self.allowed))
     }
 
     fn plan_delete(&self, Named { origin, key }: Named) -> Result<Planned, Refusal> {

@@ -176,7 +176,7 @@ fn failures_are_one_sentence_and_a_code() {
         (
             &["get", "Prot"],
             2,
-            "there is no kind `Prot`; expected Port, Route or Neighbor",
+            "there is no kind `Prot`; expected Port, Route, Neighbor, WireguardInterface or WireguardPeer",
         ),
         (&["get", "port", "nobody"], 1, "Port/nobody does not exist"),
         (&["get", "port", "../../show/ports"], 1, "does not exist"),
@@ -249,7 +249,7 @@ fn a_closed_output_is_silent() {
 fn help_offers_what_there_is() {
     let running = Running::start(Limits::default());
     let help = good(&running, &["show", "--help"]);
-    assert!(help.contains("runtime") && !help.contains("wireguard"), "{help}");
+    assert!(help.contains("runtime") && help.contains("wireguard") && !help.contains("policies"), "{help}");
     let help = good(&running, &["--help"]);
     for command in ["run", "apply", "delete", "get", "show", "trace", "version"] {
         assert!(help.contains(command), "{help}");

@@ -31,6 +31,7 @@ impl Fixture {
         Ok(self
             .intent
             .carry_out(Request::Apply(documents))?
+            .results
             .into_iter()
             .map(|applied| applied.change)
             .collect())
@@ -41,6 +42,7 @@ impl Fixture {
         Ok(self
             .intent
             .carry_out(Request::Delete(named))?
+            .results
             .into_iter()
             .map(|applied| applied.change)
             .collect())

@@ -128,3 +128,17 @@ fn what_is_not_a_view_is_an_error() {
         assert_eq!(View::from_name(view.name()), Some(*view));
     }
 }
+
+#[test]
+fn wireguard() {
+    let expected = "\
+interface wg0
+  public key: 3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=
+  listening port: 51820
+
+PEER    PUBLIC KEY                                    ENDPOINT         ALLOWED IPS                 LATEST HANDSHAKE  RECEIVED   SENT  KEEPALIVE
+laptop  hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  192.0.2.9:51820  10.9.0.2/32, fd00:9::2/128     1 min 5 s ago   1.5 KiB  420 B       25 s
+new     hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  -                10.9.0.2/32, fd00:9::2/128             never   1.5 KiB  420 B       25 s
+";
+    assert_eq!(table(View::Wireguard), expected);
+}

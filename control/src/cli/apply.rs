@@ -1,10 +1,11 @@
 //! `margay apply` and `margay delete`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::{Common, Error, output, read_files};
 use crate::resource::Kind;
 use crate::server::{ApplyAnswer, File, Files};
@@ -54,6 +55,16 @@ impl Delete {
     }
 }
 
+/// Applies a text of YAML, and prints what became of it.
+pub(super) fn apply_text(socket: &Path, name: &str, text: String) -> Result<(), Error> {
+    let name = name.to_owned();
+    let files = Files {
+        files: vec![File { name, text }],
+    };
+    let answer = Client::new(socket)?.post("/v1/apply", &files)?;
+    output::print(&table(&answer)?)
+}
+
 /// The kind a user means.
 pub(super) fn kind_of(text: &str) -> Result<Kind, Error> {
     Kind::from_text(text).ok_or_else(|| Error::Usage(format!("there is no kind `{text}`; expected {}", Kind::list())))
@@ -82,7 +93,8 @@ fn document_of(kind: &str, name: &str, namespace: Option<String>) -> Result<Valu
 }
 
 fn table(answer: &Value) -> Result<String, Error> {
-    let ApplyAnswer { results } = serde::Deserialize::deserialize(answer).map_err(output::odd)?;
+    let ApplyAnswer { results, warnings } = serde::Deserialize::deserialize(answer).map_err(output::odd)?;
+    warnings.iter().for_each(|warning| output::warn(warning));
     let line = |applied: crate::intent::Applied| {
         let name = match &applied.namespace {
             Some(namespace) => format!("{}/{namespace}/{}", applied.kind, applied.name),

@@ -49,6 +49,12 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{red}error:{red:#} {message}");
 }
 
+/// Writes what should be known to the standard error.
+pub(super) fn warn(message: &str) {
+    let yellow = anstyle::AnsiColor::Yellow.on_default().bold();
+    let _ = writeln!(anstream::stderr().lock(), "{yellow}warning:{yellow:#} {message}");
+}
+
 /// An answer this program cannot make sense of.
 pub(super) fn odd(error: impl std::fmt::Display) -> Error {
     Error::Failed(format!(

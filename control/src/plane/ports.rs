@@ -14,7 +14,7 @@ use fastpath::port::{Queue, QueueCounters, xdp};
 use super::State;
 use super::devices::too_small;
 use crate::refusal::Refusal;
-use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, ZeroCopy};
+use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, WireguardInterfaceSpec, ZeroCopy};
 use crate::store::{Plan, Planned};
 
 /// Entries of each of a socket's rings: what one TCP connection with Linux's largest receive buffer has on its way fits,
@@ -26,6 +26,8 @@ pub(super) enum Backing {
     Device(xdp::Device),
     Memory(MemoryEnd),
     Capture,
+    /// No device: packets come and go by other ports, wrapped.
+    Tunnel,
 }
 
 /// What is behind a port, its queues, and how its driver runs.
@@ -51,6 +53,10 @@ pub(super) struct Port {
 }
 
 impl Port {
+    pub fn is_tunnel(&self) -> bool {
+        self.spec.driver == Driver::Wireguard
+    }
+
     pub fn is_up(&self) -> bool {
         self.backing.is_some() && self.running
     }
@@ -121,6 +127,39 @@ impl Ports {
             self.list.resize_with(at + 1, || None);
         }
         self.list[at] = Some(port);
+    }
+
+    /// Makes the port of a tunnel, or changes it.
+    pub fn set_tunnel(&mut self, name: &str, tunnel: &WireguardInterfaceSpec) {
+        let spec = PortSpec {
+            device: name.to_owned(),
+            driver: Driver::Wireguard,
+            mode: None,
+            zero_copy: None,
+            queues: 0,
+            mtu: tunnel.mtu,
+            vrf: tunnel.vrf.clone(),
+            addresses: tunnel.addresses.clone(),
+            punt: Punt::None,
+        };
+        let id = self.id(name).unwrap_or_else(|| self.free_id());
+        self.insert(Port {
+            id,
+            name: name.to_owned(),
+            spec,
+            mac: [0; 6],
+            backing: Some(Backing::Tunnel),
+            mode: String::new(),
+            running: true,
+            why: None,
+            counters: vec![],
+            closed: 0,
+        });
+    }
+
+    /// Gives up the port of a tunnel.
+    pub fn remove_tunnel(&mut self, name: &str) {
+        self.remove(name);
     }
 
     fn remove(&mut self, name: &str) -> Option<Port> {
@@ -285,6 +324,7 @@ impl State {
                 let queues: Vec<Box<dyn Queue>> = vec![Box::new(queue)];
                 (Backing::Capture, queues, String::new())
             }
+            Driver::Wireguard => (Backing::Tunnel, vec![], String::new()),
             Driver::Tap => return Err("driver tap is not available in this version".to_owned()),
         };
         let counters = self.workers.attach(id, queues);
@@ -293,7 +333,7 @@ impl State {
         };
         match &backing {
             Backing::Device(device) => port.mac = device.mac(),
-            Backing::Memory(_) | Backing::Capture => (port.running, port.why) = (true, None),
+            Backing::Memory(_) | Backing::Capture | Backing::Tunnel => (port.running, port.why) = (true, None),
         }
         port.counters.extend(counters);
         port.mode = mode;
@@ -358,7 +398,7 @@ impl State {
             .map(|port| port.as_ref().map(|port| port.interface(vrf(port))));
         let interfaces = Interfaces {
             ports: interfaces.collect(),
-            listeners: vec![],
+            listeners: self.listeners(),
         };
         if *self.interfaces.current() != interfaces {
             self.interfaces.publish(interfaces);

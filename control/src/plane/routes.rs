@@ -32,13 +32,12 @@ fn route_spec(resource: Option<&std::sync::Arc<Resource>>) -> Option<&RouteSpec>
 impl State {
     /// Writes addresses, neighbours and routes of a plan whose ports are open.
     pub(super) fn write_tables(&mut self, plan: &Plan) -> Result<(), Refusal> {
-        self.learn_vrfs(plan)?;
-        let removed: BTreeSet<&str> = plan
-            .of_kind(Kind::Port)
+        let interfaces = || plan.of_kind(Kind::Port).chain(plan.of_kind(Kind::WireguardInterface));
+        let removed: BTreeSet<&str> = interfaces()
             .filter(|planned| planned.after.is_none())
             .map(|planned| planned.key.name.as_str())
             .collect();
-        let ports_changed = plan.of_kind(Kind::Port).next().is_some();
+        let ports_changed = interfaces().next().is_some();
         for planned in plan.of_kind(Kind::Route) {
             let name = &planned.key.name;
             match route_spec(planned.after.as_ref()) {
@@ -62,6 +61,7 @@ impl State {
             }
         }
         self.connect_but(&removed).map_err(refuse)?;
+        self.write_allowed(Some(plan)).map_err(refuse)?;
         self.write_routes((!ports_changed).then_some(&changed))
             .map_err(refuse)?;
         self.write_permanent(plan);
@@ -77,17 +77,16 @@ impl State {
     }
 
     /// Gives every VRF that is named a number.
-    fn learn_vrfs(&mut self, plan: &Plan) -> Result<(), Refusal> {
-        for planned in &plan.changes {
-            let name = match planned.after.as_deref() {
-                Some(Resource::Port(object)) => &object.body.spec.vrf,
-                Some(Resource::Route(object)) => &object.body.spec.vrf,
-                _ => continue,
-            };
+    pub(super) fn learn_vrfs(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        let named = plan.changes.iter().flat_map(|planned| {
+            let names = planned.after.as_deref().map_or_else(Vec::new, vrf_names);
+            names.into_iter().map(move |name| (planned, name))
+        });
+        for (planned, (field, name)) in named {
             let next = VrfId(self.vrfs.len() as u16);
             if usize::from(next.0) >= VRFS_MAX && !self.vrfs.contains_key(name) {
                 let reason = format!("there are {VRFS_MAX} tables of routes already");
-                return Err(Refusal::of_field(&planned.origin, "spec.vrf", reason));
+                return Err(Refusal::of_field(&planned.origin, field, reason));
             }
             let id = *self.vrfs.entry(name.clone()).or_insert(next);
             self.rib.ensure_vrf(id);
@@ -171,6 +170,7 @@ impl State {
             match &hop.target {
                 resource::Target::Drop => return Target::Drop,
                 resource::Target::OnLink(name) => match self.ports.id(name) {
+                    Some(port) if self.ports.get(port).is_some_and(Port::is_tunnel) => return Target::Tunnel(port),
                     Some(port) => return Target::OnLink(port),
                     None => return Target::Drop,
                 },
@@ -201,6 +201,19 @@ impl State {
     }
 }
 
+/// The tables of routes that a resource names, and where.
+fn vrf_names(resource: &Resource) -> Vec<(&'static str, &String)> {
+    match resource {
+        Resource::Port(object) => vec![("spec.vrf", &object.body.spec.vrf)],
+        Resource::Route(object) => vec![("spec.vrf", &object.body.spec.vrf)],
+        Resource::WireguardInterface(object) => {
+            let spec = &object.body.spec;
+            vec![("spec.vrf", &spec.vrf), ("spec.transportVRF", &spec.transport_vrf)]
+        }
+        Resource::Neighbor(_) | Resource::WireguardPeer(_) => vec![],
+    }
+}
+
 /// Most tables of routes.
 const VRFS_MAX: usize = 4096;
 
@@ -208,9 +221,17 @@ fn refuse(full: Full) -> Refusal {
     Refusal::new(format!("{full}; nothing was changed"))
 }
 
-/// The routes of one port: its addresses are ours, its subnets are on its link.
+/// The routes of one port: its addresses are ours, its subnets are on its link or behind it.
 fn connected_by(port: &Port, vrf: VrfId) -> Vec<((VrfId, IpNet), Target)> {
     let mut routes = vec![];
+    if port.is_tunnel() {
+        // Neither neighbours nor broadcasts.
+        for net in &port.spec.addresses {
+            routes.push(((vrf, net.trunc()), Target::Tunnel(port.id)));
+            routes.push(((vrf, host(net.addr())), Target::Local));
+        }
+        return routes;
+    }
     for net in &port.spec.addresses {
         if net.prefix_len() < net.max_prefix_len() {
             routes.push(((vrf, net.trunc()), Target::OnLink(port.id)));

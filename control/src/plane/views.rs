@@ -25,6 +25,7 @@ use crate::show::ports::{PortState, PortView, SocketView};
 use crate::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use crate::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
 use crate::show::trace::TracedPacket;
+use crate::show::wireguard::WireguardView;
 use crate::show::workers::WorkerView;
 use crate::store::Plan;
 
@@ -62,6 +63,10 @@ impl Plane for DataPlane {
 
     fn workers(&self) -> Vec<WorkerView> {
         Views(&mut self.shared.lock()).workers()
+    }
+
+    fn wireguard(&self) -> Vec<WireguardView> {
+        Views(&mut self.shared.lock()).wireguard()
     }
 
     fn memory(&self) -> Vec<MemoryView> {
@@ -106,7 +111,7 @@ impl Views<'_> {
     /// See [`Plane::ports`].
     pub fn ports(&self) -> Vec<PortView> {
         self.0.workers.sample();
-        let mut ports: Vec<PortView> = self.0.ports.iter().map(port_view).collect();
+        let mut ports: Vec<PortView> = self.0.ports.iter().map(|port| port_view(self.0, port)).collect();
         ports.sort_by(|one, other| one.name.cmp(&other.name));
         ports
     }
@@ -130,6 +135,7 @@ impl Views<'_> {
                 .find(|port| port.spec.addresses.iter().any(|own| own.contains(&net)));
             let name = match origin {
                 Origin::Static => written.get(&(vrf, net)).cloned(),
+                Origin::Allowed => state.allowed.get(&(vrf, net)).map(|port| state.ports.name_of(*port)),
                 _ => owner.map(|port| port.name.clone()),
             };
             let hop = |gateway: Option<String>, port, weight| HopView {
@@ -150,6 +156,7 @@ impl Views<'_> {
             };
             let origin = match (origin, &target) {
                 (Origin::Static, _) => RouteOrigin::Static,
+                (Origin::Allowed, _) => RouteOrigin::Allowed,
                 (_, Target::Local) => RouteOrigin::Local,
                 _ => RouteOrigin::Connected,
             };
@@ -252,6 +259,7 @@ impl Views<'_> {
                 }
             }
         }
+        drops.extend(self.0.tunnels.drops());
         drops
     }
 
@@ -336,12 +344,28 @@ impl Views<'_> {
                 state.forwarding.bytes(),
             ),
             view("neighbours", NEIGHBOURS_MAX, state.neighbours.len(), 0),
+            state.tunnel_memory(),
         ]
     }
 }
 
-fn port_view(port: &Port) -> PortView {
+fn port_view(state: &State, port: &Port) -> PortView {
     let spec = &port.spec;
+    let queues = || {
+        let received = (
+            sum(port, |counters| counters.rx_packets.read()),
+            sum(port, |counters| counters.rx_bytes.read()),
+        );
+        let sent = (
+            sum(port, |counters| counters.tx_packets.read()),
+            sum(port, |counters| counters.tx_bytes.read()),
+        );
+        [received, sent]
+    };
+    let [received, sent] = match port.is_tunnel() {
+        true => state.tunnel_traffic(port),
+        false => queues(),
+    };
     let socket = || SocketView {
         rx_dropped: sum(port, |counters| counters.socket_dropped.read()),
         rx_ring_full: sum(port, |counters| counters.socket_ring_full.read()),
@@ -358,12 +382,16 @@ fn port_view(port: &Port) -> PortView {
         queues: spec.queues,
         mtu: spec.mtu,
         vrf: spec.vrf.clone(),
-        mac: mac_text(port.mac),
+        mac: if port.is_tunnel() {
+            String::new()
+        } else {
+            mac_text(port.mac)
+        },
         addresses: spec.addresses.iter().map(ToString::to_string).collect(),
-        rx_packets: sum(port, |counters| counters.rx_packets.read()),
-        rx_bytes: sum(port, |counters| counters.rx_bytes.read()),
-        tx_packets: sum(port, |counters| counters.tx_packets.read()),
-        tx_bytes: sum(port, |counters| counters.tx_bytes.read()),
+        rx_packets: received.0,
+        rx_bytes: received.1,
+        tx_packets: sent.0,
+        tx_bytes: sent.1,
         drops: sum(port, |counters| counters.tx_full.read()),
         socket: (spec.driver == Driver::Xdp).then(socket),
     }

@@ -41,7 +41,7 @@ enum Hands {
 pub(super) struct Handle {
     hands: Hands,
     inject: Producer,
-    originate: Producer,
+    originate: Option<Producer>,
     waker: Arc<Waker>,
     pub core: Option<usize>,
     pub stages: Arc<[StageInfo]>,
@@ -136,7 +136,7 @@ impl Workers {
             handles.push(Handle {
                 hands,
                 inject,
-                originate,
+                originate: Some(originate),
                 waker,
                 core,
                 stages,
@@ -217,13 +217,15 @@ impl Workers {
         }
     }
 
-    /// Has a worker route and send an IP packet that control made; what does not fit comes back.
-    #[expect(dead_code, reason = "for the control side of tunnels")]
-    pub fn originate(&mut self, worker: usize, frames: &mut Vec<FrameIndex>) {
-        if let Some(handle) = self.handles.get_mut(worker) {
-            handle.originate.send(frames);
-            handle.waker.wake();
-        }
+    /// The ring by which a worker is given IP packets to route and send, and how to wake it. For the first who asks.
+    pub fn take_originate(&mut self, worker: usize) -> Option<(Producer, Arc<Waker>)> {
+        let handle = self.handles.get_mut(worker)?;
+        Some((handle.originate.take()?, handle.waker.clone()))
+    }
+
+    /// How to wake each worker.
+    pub fn wakers(&self) -> Vec<Arc<Waker>> {
+        self.handles.iter().map(|handle| handle.waker.clone()).collect()
     }
 
     /// Wakes every worker: packets may wait there for what control has just learnt.

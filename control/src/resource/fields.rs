@@ -124,6 +124,45 @@ pub(super) fn interface_addresses<'de, D: Deserializer<'de>>(deserializer: D) ->
     Ok(addresses.into_iter().map(|InterfaceAddress(address)| address).collect())
 }
 
+/// Prefixes that need not be clean: an address is a prefix of its full length, and bits beyond the length are cleared.
+pub(super) fn allowed_ips<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    struct Allowed(IpNet);
+
+    impl<'de> Deserialize<'de> for Allowed {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_str(Text {
+                expected: "a prefix, such as 10.9.0.2/32 or fd00:9::/64",
+                parse: |text| allowed_ip(text).map(Self),
+            })
+        }
+    }
+
+    let allowed = Vec::<Allowed>::deserialize(deserializer)?;
+    Ok(allowed.into_iter().map(|Allowed(net)| net).collect())
+}
+
+/// One of them, as wg(8) reads it.
+pub(crate) fn allowed_ip(text: &str) -> Option<IpNet> {
+    let net = text.parse::<IpNet>().ok();
+    let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    net.map(|net| net.trunc())
+}
+
+/// Whether `path` can name a file of the host's: the working directory of the data plane is nobody's business.
+pub(super) fn check_path(path: &str) -> Result<(), String> {
+    if path.starts_with('/') && !path.contains('\0') {
+        return Ok(());
+    }
+    let path = path.escape_debug();
+    Err(format!("`{path}` is not an absolute path, such as /etc/margay/wg0.key"))
+}
+
+/// What wg(8) says, too, of a key that everybody on the host may read.
+pub(super) fn open_file_warning(path: &str, open: bool) -> Vec<String> {
+    let warning = || format!("{path} holds a key and everybody may read it; `chmod 600 {path}`");
+    open.then(warning).into_iter().collect()
+}
+
 /// A whole number from `LOW` to `HIGH`.
 pub(super) fn within<'de, D, const LOW: u16, const HIGH: u16>(deserializer: D) -> Result<u16, D::Error>
 where

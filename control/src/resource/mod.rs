@@ -9,6 +9,8 @@ mod metadata;
 mod neighbor;
 mod port;
 mod route;
+mod wireguard_interface;
+mod wireguard_peer;
 
 use std::fmt;
 use std::fmt::Debug;
@@ -18,11 +20,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use document::{Document, Format, Named, Source, read, read_keys};
+pub(crate) use fields::allowed_ip;
 pub use fields::{MacAddress, NotAMacAddress};
 pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};
 pub use route::{Hop, Route, RouteSpec, Target};
+pub use wireguard_interface::{WireguardInterface, WireguardInterfaceSpec, WireguardInterfaceStatus};
+pub use wireguard_peer::{Endpoint, NotAnEndpoint, WireguardPeer, WireguardPeerSpec};
 
 /// Everything of a document but `apiVersion`, `kind` and `metadata`.
 pub trait Body: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
@@ -51,6 +56,12 @@ pub trait Body: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
     /// The resources this one names, which have to exist.
     fn references(&self) -> Vec<Reference> {
         Vec::new()
+    }
+
+    /// Reads what the document names outside of itself, such as files and host names, each time it is applied. What it
+    /// says was not refused, but the user should know it.
+    fn load(&mut self) -> Result<Vec<String>, Invalid> {
+        Ok(Vec::new())
     }
 
     /// Whether `name` is one this kind allows. Kinds of other projects are more generous than a DNS label.
@@ -92,8 +103,18 @@ pub struct Claim {
 pub struct Reference {
     /// What is named.
     pub key: Key,
+    /// A kind that will do as well, under the same name.
+    pub or: Option<Kind>,
     /// The path of the field that names it.
     pub field: String,
+}
+
+impl Reference {
+    /// A reference to just this resource.
+    pub fn to(key: Key, field: impl Into<String>) -> Self {
+        let field = field.into();
+        Self { key, or: None, field }
+    }
 }
 
 /// A document of one kind.
@@ -228,6 +249,11 @@ macro_rules! kinds {
                 match self { $(Resource::$kind(object) => object.body.references(),)* }
             }
 
+            /// Reads what the resource names outside of itself: see [`Body::load`].
+            pub(crate) fn load(&mut self) -> Result<Vec<String>, Invalid> {
+                match self { $(Resource::$kind(object) => object.body.load(),)* }
+            }
+
             fn new(kind: Kind, metadata: Metadata, rest: Value) -> Result<Self, Invalid> {
                 Ok(match kind {
                     $(Kind::$kind => Resource::$kind(Object { metadata, body: from_body::<$kind>(rest)? }),)*
@@ -258,6 +284,10 @@ kinds! {
     Route,
     /// The Ethernet address of an on-link host, given rather than resolved.
     Neighbor,
+    /// A private key, a UDP port, and the addresses behind them.
+    WireguardInterface,
+    /// Whom an interface talks to, and which addresses are theirs.
+    WireguardPeer,
 }
 
 impl Kind {

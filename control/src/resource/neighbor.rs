@@ -51,10 +51,7 @@ impl Body for Neighbor {
     }
 
     fn references(&self) -> Vec<Reference> {
-        vec![Reference {
-            key: Key::cluster(Kind::Port, &self.spec.port),
-            field: "spec.port".to_owned(),
-        }]
+        vec![Reference::to(Key::cluster(Kind::Port, &self.spec.port), "spec.port")]
     }
 
     fn check(&self) -> Result<(), Invalid> {

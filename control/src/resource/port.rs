@@ -64,6 +64,9 @@ pub enum Driver {
     Pcap,
     /// Rings in memory, for tests and benchmarks.
     Memory,
+    /// A tunnel. A [`WireguardInterface`](super::WireguardInterface) makes one; no Port can be written with it.
+    #[serde(skip)]
+    Wireguard,
 }
 
 impl Driver {
@@ -74,6 +77,7 @@ impl Driver {
             Driver::Tap => "tap",
             Driver::Pcap => "pcap",
             Driver::Memory => "memory",
+            Driver::Wireguard => "wireguard",
         }
     }
 
@@ -161,6 +165,7 @@ impl Body for Port {
             Driver::Xdp | Driver::Tap => "network device",
             Driver::Pcap => "capture file",
             Driver::Memory => "memory device",
+            Driver::Wireguard => "tunnel",
         };
         let device = Claim {
             what: format!("{kind} {device}"),
@@ -197,20 +202,7 @@ impl Body for Port {
                 ));
             }
         }
-        for (at, address) in spec.addresses.iter().enumerate() {
-            let field = || format!("spec.addresses[{at}]");
-            check_interface_address(address).map_err(|reason| Invalid::at(field(), reason))?;
-            if spec.addresses[..at]
-                .iter()
-                .any(|earlier| earlier.addr() == address.addr())
-            {
-                return Err(Invalid::at(
-                    field(),
-                    format!("{} stands twice; remove one", address.addr()),
-                ));
-            }
-        }
-        Ok(())
+        check_interface_addresses(&spec.addresses)
     }
 }
 
@@ -239,6 +231,19 @@ fn check_device(spec: &PortSpec) -> Result<(), String> {
         "`{}` cannot name a network device; expected 1 to {DEVICE_NAME_BYTES} bytes without space, `/` or `:`",
         device.escape_debug()
     ))
+}
+
+/// Whether these can be the addresses of one interface, of whatever kind.
+pub(super) fn check_interface_addresses(addresses: &[IpNet]) -> Result<(), Invalid> {
+    for (at, address) in addresses.iter().enumerate() {
+        let field = || format!("spec.addresses[{at}]");
+        check_interface_address(address).map_err(|reason| Invalid::at(field(), reason))?;
+        if addresses[..at].iter().any(|earlier| earlier.addr() == address.addr()) {
+            let reason = format!("{} stands twice; remove one", address.addr());
+            return Err(Invalid::at(field(), reason));
+        }
+    }
+    Ok(())
 }
 
 /// An address one host can have on a link: RFC 1122 section 3.2.1.3, RFC 4291 section 2.

@@ -49,7 +49,8 @@ pub struct Hop {
 pub enum Target {
     /// To a router on a connected prefix.
     Gateway(IpAddr),
-    /// To the destination itself, which is on the link of this port (by the Port's name).
+    /// To the destination itself, which is on the link of this port (by the Port's name), or behind this tunnel (by the
+    /// WireguardInterface's).
     OnLink(String),
     /// Nowhere: the packet is dropped and counted.
     Drop,
@@ -102,6 +103,7 @@ impl Body for Route {
         ports
             .map(|(at, port)| Reference {
                 key: Key::cluster(Kind::Port, port),
+                or: Some(Kind::WireguardInterface),
                 field: format!("spec.via[{at}].port"),
             })
             .collect()

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::extract::{InPath, InQuery};
 use crate::api::TRACE_MAX;
-use crate::intent::{Applied, Intent};
+use crate::intent::{Applied, Intent, Outcome};
 use crate::metrics;
 use crate::refusal::Refusal;
 use crate::resource::{Format, Key, Kind, Resource, Source, read, read_keys};
@@ -143,6 +143,15 @@ enum DocumentsBody {
 pub struct ApplyAnswer {
     /// One for each document.
     pub results: Vec<Applied>,
+    /// What was done all the same, but the user should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl From<Outcome> for ApplyAnswer {
+    fn from(Outcome { results, warnings }: Outcome) -> Self {
+        Self { results, warnings }
+    }
 }
 
 /// Whether the plane is ready.
@@ -198,8 +207,8 @@ async fn post_apply(
     body: Bytes,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let sources = sources(&headers, &body)?;
-    let results = blocking(intent, move |intent| intent.carry_out(Request::Apply(read(&sources)?))).await??;
-    Ok(Json(ApplyAnswer { results }))
+    let outcome = blocking(intent, move |intent| intent.carry_out(Request::Apply(read(&sources)?))).await??;
+    Ok(Json(outcome.into()))
 }
 
 /// Remove the resources the documents name, all or nothing.
@@ -220,11 +229,11 @@ async fn post_delete(
     body: Bytes,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let sources = sources(&headers, &body)?;
-    let results = blocking(intent, move |intent| {
+    let outcome = blocking(intent, move |intent| {
         intent.carry_out(Request::Delete(read_keys(&sources)?))
     })
     .await??;
-    Ok(Json(ApplyAnswer { results }))
+    Ok(Json(outcome.into()))
 }
 
 /// All resources.

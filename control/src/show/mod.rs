@@ -11,6 +11,7 @@ pub mod routes;
 pub mod runtime;
 pub mod table;
 pub mod trace;
+pub mod wireguard;
 pub mod workers;
 
 use std::fmt;
@@ -73,6 +74,8 @@ views! {
     Graph, "graph", graph::GraphView, graph, graph::table;
     /// Workers, their cores and load.
     Workers, "workers", Vec<workers::WorkerView>, workers, workers::table;
+    /// Tunnels and their peers.
+    Wireguard, "wireguard", Vec<wireguard::WireguardView>, wireguard, wireguard::table;
     /// Memory set aside and used.
     Memory, "memory", Vec<memory::MemoryView>, memory, memory::table;
 }

@@ -14,7 +14,7 @@ pub struct PortView {
     pub name: String,
     /// The device or file behind it.
     pub device: String,
-    /// `xdp`, `tap`, `pcap` or `memory`.
+    /// `xdp`, `tap`, `pcap`, `memory`, or `wireguard` for a tunnel.
     pub driver: String,
     /// How the driver runs, such as `native zero-copy` or `generic`; empty where it knows but one way.
     pub mode: String,
@@ -29,7 +29,7 @@ pub struct PortView {
     pub mtu: u16,
     /// The routing table.
     pub vrf: String,
-    /// The Ethernet address.
+    /// The Ethernet address; empty for a tunnel, which has none.
     pub mac: String,
     /// Addresses with their prefix lengths.
     pub addresses: Vec<String>,

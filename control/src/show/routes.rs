@@ -14,7 +14,7 @@ pub struct RouteView {
     pub vrf: String,
     /// Where the route comes from.
     pub origin: RouteOrigin,
-    /// The name of the Route or Port it comes from.
+    /// The name of the Route, Port or WireguardInterface it comes from.
     pub name: String,
     /// Next hops, for action `forward`.
     pub via: Vec<HopView>,
@@ -32,6 +32,8 @@ pub enum RouteOrigin {
     Local,
     /// A resource of kind Route.
     Static,
+    /// Allowed IPs of a WireGuard peer.
+    Allowed,
 }
 
 /// What becomes of packets to a prefix.
@@ -68,6 +70,7 @@ pub fn table(routes: &Vec<RouteView>) -> String {
         let origin = match route.origin {
             RouteOrigin::Connected => "connected",
             RouteOrigin::Local => "local",
+            RouteOrigin::Allowed => "allowed",
             RouteOrigin::Static => "static",
         };
         let action = match route.action {

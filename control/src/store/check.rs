@@ -8,10 +8,10 @@ use ipnet::IpNet;
 
 use super::{Plan, Planned, Store};
 use crate::refusal::Refusal;
-use crate::resource::{Key, Kind, Neighbor, Port, Resource, Route, Target};
+use crate::resource::{Key, Kind, Neighbor, Resource, Route, Target, WireguardPeer};
 
-/// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports, which others stand on,
-/// looks at everything.
+/// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports and tunnels, which others
+/// stand on, looks at everything.
 pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
     let result = Resulting::new(store, plan)?;
     result.check_claims()?;
@@ -24,7 +24,9 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
         match &***resource {
             Resource::Route(route) => result.check_gateways(key, &route.body, &connected)?,
             Resource::Neighbor(neighbor) => result.check_neighbor(key, &neighbor.body, &connected)?,
-            Resource::Port(_) => {}
+            Resource::Port(_) => result.check_name(key, Kind::WireguardInterface)?,
+            Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
+            Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
         }
     }
     Ok(())
@@ -81,7 +83,8 @@ impl<'a> Resulting<'a> {
 
     /// The resources whose soundness the plan can have touched.
     fn affected(&self) -> Vec<(&'a Key, &'a Arc<Resource>)> {
-        if self.plan.of_kind(Kind::Port).next().is_none() {
+        let others_stand_on = |kind| self.plan.of_kind(kind).next().is_some();
+        if !INTERFACES.into_iter().any(others_stand_on) {
             return self.changed().collect();
         }
         let kept = self.store.all().filter(|(key, _)| !self.planned.contains_key(key));
@@ -110,16 +113,18 @@ impl<'a> Resulting<'a> {
     fn check_references(&self, key: &Key, resource: &Resource) -> Result<(), Refusal> {
         for reference in resource.references() {
             let named = &reference.key;
-            if self.get(named).is_some() {
+            let other = reference.or.map(|kind| Key::cluster(kind, &named.name));
+            let mut candidates = std::iter::once(named).chain(&other);
+            if candidates.clone().any(|named| self.get(named).is_some()) {
                 continue;
             }
             // A deletion is refused where it was asked for.
-            if let Some(deletion) = self.planned.get(named) {
-                let field = &reference.field;
+            if let Some(deletion) = candidates.find_map(|named| self.planned.get(named)) {
+                let (gone, field) = (&deletion.key, &reference.field);
                 let reason = format!("{key} still names it in {field}; delete {key} first or in the same request");
                 return Err(Refusal::of_document(
                     &deletion.origin,
-                    format_args!("{named} cannot be deleted: {reason}"),
+                    format_args!("{gone} cannot be deleted: {reason}"),
                 ));
             }
             let reason = format!("there is no {named}; apply it first or in the same request");
@@ -128,16 +133,16 @@ impl<'a> Resulting<'a> {
         Ok(())
     }
 
-    /// The prefixes of all ports. Two ports of a VRF with a prefix in common would leave it open which of them a
+    /// The prefixes of all ports and tunnels. Two of a VRF with a prefix in common would leave it open which of them a
     /// packet goes to.
     fn connected(&self) -> Result<Vec<Connected<'a>>, Refusal> {
         let mut connected: Vec<Connected<'a>> = Vec::new();
-        for (key, port) in self
-            .of_kind(Kind::Port)
-            .filter_map(|(key, resource)| Some((key, as_port(resource)?)))
-        {
-            let vrf = port.spec.vrf.as_str();
-            for (at, address) in port.spec.addresses.iter().enumerate() {
+        let interfaces = INTERFACES.into_iter().flat_map(|kind| self.of_kind(kind));
+        for (key, vrf, addresses) in interfaces.filter_map(|(key, resource)| {
+            let (vrf, addresses) = subnets(resource)?;
+            Some((key, vrf, addresses))
+        }) {
+            for (at, address) in addresses.iter().enumerate() {
                 let clash = connected.iter().find(|other| {
                     other.vrf == vrf && other.port != key && overlap(&other.address, address) //
                 });
@@ -173,10 +178,10 @@ impl<'a> Resulting<'a> {
                     }
                 }
                 Target::OnLink(name) => {
-                    let port_key = Key::cluster(Kind::Port, name);
-                    let other = self.get(&port_key).and_then(as_port).map(|port| &port.spec.vrf);
-                    if let Some(other) = other.filter(|other| *other != vrf) {
-                        let reason = format!("{port_key} is in vrf {other}, the route in vrf {vrf}");
+                    let named = INTERFACES.into_iter().map(|kind| Key::cluster(kind, name));
+                    let mut found = named.filter_map(|named| Some((subnets(self.get(&named)?)?.0, named)));
+                    if let Some((other, named)) = found.find(|(other, _)| *other != vrf) {
+                        let reason = format!("{named} is in vrf {other}, the route in vrf {vrf}");
                         return Err(self.refuse(key, &format!("spec.via[{at}].port"), &reason));
                     }
                 }
@@ -187,13 +192,31 @@ impl<'a> Resulting<'a> {
     }
 
     fn unreachable(&self, vrf: &str, gateway: IpAddr, connected: &[Connected<'_>]) -> Option<String> {
-        let mut here = connected.iter().filter(|connected| connected.vrf == vrf);
+        let here = connected.iter().filter(|connected| connected.vrf == vrf);
         match here.clone().find(|connected| connected.address.addr() == gateway) {
             Some(own) => Some(format!(
                 "{gateway} is the data plane's own address on {}; expected a neighbour's",
                 own.port
             )),
-            None if here.any(|connected| connected.address.contains(&gateway)) => None,
+            None => self.no_neighbour(vrf, gateway, here),
+        }
+    }
+
+    fn no_neighbour<'b>(
+        &self,
+        vrf: &str,
+        gateway: IpAddr,
+        mut here: impl Iterator<Item = &'b Connected<'a>>,
+    ) -> Option<String>
+    where
+        'a: 'b,
+    {
+        match here.find(|connected| connected.address.contains(&gateway)) {
+            Some(tunnel) if tunnel.port.kind == Kind::WireguardInterface => Some(format!(
+                "{gateway} is behind {}, where allowed IPs decide who gets a packet; write `port: {}`",
+                tunnel.port, tunnel.port.name
+            )),
+            Some(_) => None,
             None => Some(format!(
                 "{gateway} is on no connected prefix of vrf {vrf}; expected a neighbour of a Port, so give one an address beside it"
             )),
@@ -217,6 +240,27 @@ impl<'a> Resulting<'a> {
         }
     }
 
+    /// Ports and tunnels are named by one another's words: in routes, views and traces.
+    fn check_name(&self, key: &Key, other: Kind) -> Result<(), Refusal> {
+        let namesake = Key::cluster(other, &key.name);
+        if self.get(&namesake).is_none() {
+            return Ok(());
+        }
+        let reason = format!("{namesake} has this name already; choose another");
+        Err(self.refuse(key, "metadata.name", &reason))
+    }
+
+    fn check_peer(&self, key: &Key, peer: &WireguardPeer) -> Result<(), Refusal> {
+        let interface = Key::cluster(Kind::WireguardInterface, &peer.spec.interface);
+        match self.get(&interface).map(|resource| &**resource) {
+            Some(Resource::WireguardInterface(object)) if object.body.public_key() == Some(peer.spec.public_key) => {
+                let reason = format!("is the public key of {interface} itself; expected the peer's");
+                Err(self.refuse(key, "spec.publicKey", &reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Names the document at fault, or the resource where the fault is in one that the request does not hold.
     fn refuse(&self, key: &Key, field: &str, reason: &str) -> Refusal {
         match self.planned.get(key) {
@@ -230,10 +274,18 @@ impl<'a> Resulting<'a> {
     }
 }
 
-fn as_port(resource: &Arc<Resource>) -> Option<&Port> {
+/// The kinds that packets come and go by.
+const INTERFACES: [Kind; 2] = [Kind::Port, Kind::WireguardInterface];
+
+/// The routing table of such a resource, and its addresses.
+fn subnets(resource: &Arc<Resource>) -> Option<(&str, &[IpNet])> {
     match &**resource {
-        Resource::Port(port) => Some(&port.body),
-        Resource::Route(_) | Resource::Neighbor(_) => None,
+        Resource::Port(port) => Some((&port.body.spec.vrf, &port.body.spec.addresses)),
+        Resource::WireguardInterface(interface) => {
+            let spec = &interface.body.spec;
+            Some((&spec.vrf, &spec.addresses))
+        }
+        Resource::Route(_) | Resource::Neighbor(_) | Resource::WireguardPeer(_) => None,
     }
 }
 

@@ -18,6 +18,7 @@ use control::show::ports::{PortState, PortView, SocketView};
 use control::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use control::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
 use control::show::trace::{TraceStep, TracedPacket};
+use control::show::wireguard::{WireguardPeerView, WireguardView};
 use control::show::workers::WorkerView;
 use control::store::Plan;
 
@@ -140,6 +141,36 @@ impl Plane for TestPlane {
             load_percent: 0.5,
             turns: 1_000,
             sleeps: 17,
+        }]
+    }
+
+    fn wireguard(&self) -> Vec<WireguardView> {
+        let peer = |name: &str, endpoint: Option<&str>, age_s| WireguardPeerView {
+            name: name.into(),
+            public_key: "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".into(),
+            preshared_key: false,
+            endpoint: endpoint.map(Into::into),
+            allowed_ips: vec!["10.9.0.2/32".into(), "fd00:9::2/128".into()],
+            handshake_age_s: age_s,
+            handshakes: 3,
+            rx_packets: 1_000,
+            rx_bytes: 1_536,
+            tx_packets: 7,
+            tx_bytes: 420,
+            persistent_keepalive_s: 25,
+        };
+        vec![WireguardView {
+            name: "wg0".into(),
+            public_key: "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=".into(),
+            listen_port: 51820,
+            mtu: 1420,
+            vrf: "default".into(),
+            transport_vrf: "default".into(),
+            addresses: vec!["10.9.0.1/24".into()],
+            peers: vec![
+                peer("laptop", Some("192.0.2.9:51820"), Some(65)),
+                peer("new", None, None),
+            ],
         }]
     }
 
