@@ -251,7 +251,7 @@ fn help_offers_what_there_is() {
     let help = good(&running, &["show", "--help"]);
     assert!(help.contains("runtime") && help.contains("wireguard") && !help.contains("policies"), "{help}");
     let help = good(&running, &["--help"]);
-    for command in ["run", "apply", "delete", "get", "show", "trace", "version"] {
+    for command in ["run", "apply", "delete", "get", "show", "trace", "wg", "version"] {
         assert!(help.contains(command), "{help}");
     }
 }

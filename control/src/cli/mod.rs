@@ -7,6 +7,7 @@ mod get;
 mod output;
 mod show;
 mod trace;
+mod wg;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Show(show::Show),
     /// Follow packets through the graph
     Trace(trace::Trace),
+    /// Make keys, and turn files of wg-quick into resources and back
+    Wg(wg::Wg),
     /// Print the version of this program
     Version(Version),
 }
@@ -115,6 +118,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Get(command) => command.carry_out(),
         Command::Show(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
+        Command::Wg(command) => command.carry_out(),
         Command::Version(Version { output }) => {
             let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
             output.print(&version, |_| Ok(format!("margay {}\n", env!("CARGO_PKG_VERSION"))))
