@@ -7,6 +7,7 @@ pub mod keys;
 pub mod links;
 pub mod metrics;
 pub mod plane;
+pub mod program;
 pub mod refusal;
 pub mod resource;
 pub mod run;
