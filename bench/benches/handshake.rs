@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wireguard::allowed_ips::AllowedIps;
 use wireguard::peer::PeerId;
-use wireguard::session::{Lookup, Notice, single};
+use wireguard::session::{Ends, Lookup, Notice, single};
 use wireguard::tunnel::{Action, Now, PeerConfig, Random, Tunnel};
 
 const TABLE: &str = "WireGuard on the control core";
@@ -90,13 +90,15 @@ impl Host {
     }
 
     fn receive(&mut self, message: &[u8], source: SocketAddr, now: Now) -> Vec<u8> {
-        self.tunnel.receive(message, source, 0, now).expect("it is honest");
+        self.tunnel
+            .receive(message, Ends::to(source), 0, now)
+            .expect("it is honest");
         self.said()
     }
 
     /// The first packet under a session, which lets us use it.
     fn confirm(&mut self, message: &[u8], source: SocketAddr, now: Now) {
-        let opened = single::open(&mut self.lookup, message, source, now.ns).expect("it is honest");
+        let opened = single::open(&mut self.lookup, message, Ends::to(source), now.ns).expect("it is honest");
         opened
             .notices
             .into_iter()

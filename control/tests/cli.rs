@@ -249,7 +249,10 @@ fn a_closed_output_is_silent() {
 fn help_offers_what_there_is() {
     let running = Running::start(Limits::default());
     let help = good(&running, &["show", "--help"]);
-    assert!(help.contains("runtime") && help.contains("wireguard") && !help.contains("policies"), "{help}");
+    assert!(
+        help.contains("runtime") && help.contains("wireguard") && !help.contains("policies"),
+        "{help}"
+    );
     let help = good(&running, &["--help"]);
     for command in ["run", "apply", "delete", "get", "show", "trace", "wg", "version"] {
         assert!(help.contains(command), "{help}");

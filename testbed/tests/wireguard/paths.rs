@@ -85,7 +85,7 @@ fn the_wire_shows_tunnels_only() {
         let mut world = World::pair(outer);
         let secret = b"nobody but the two ends may read this";
         let text = udp((host(1, inner), 1000), (host(2, inner), 2000), 64, secret);
-        assert_eq!(pass(&mut world, 1, 2, &[text.clone()]).len(), 1);
+        assert_eq!(pass(&mut world, 1, 2, std::slice::from_ref(&text)).len(), 1);
         let answer = udp((host(2, inner), 2000), (host(1, inner), 1000), 64, secret);
         assert_eq!(pass(&mut world, 2, 1, &[answer]).len(), 1);
         assert!(world.wire.len() >= 5, "a handshake and two packets");
