@@ -2,7 +2,7 @@
 
 use crate::cookie::Jar;
 use crate::handshake::{Asked, Identity, Initiating, Keys, PeerKeys, Timestamp, initiate};
-use crate::message::{CookieReply, Response};
+use crate::message::{CookieReply, Initiation, Response};
 use crate::session::{Activity, Confirmed, Ends, Outbound, Parties, Session, Slots, Triple, single};
 use crate::sync::Arc;
 use crate::timers::*;
@@ -171,7 +171,7 @@ impl Peer {
         let session = self.begin(&keys, (index, remote), false, context);
         let outdated = self.sessions.answered(session);
         context.retire([outdated]);
-        self.activity.received(now_ns, false);
+        self.received(size_of::<Initiation>(), now_ns);
         self.move_to(ends, context);
         self.set_unreachable(false, context);
         self.jar.sign(&self.keys, message.as_mut_bytes(), now_ns);
@@ -194,7 +194,7 @@ impl Peer {
         let outdated = self.sessions.initiated(session);
         context.retire([outdated]);
         self.timers.answered();
-        self.activity.received(context.now.ns, false);
+        self.received(size_of::<Response>(), context.now.ns);
         self.ends = Some(ends);
         self.use_current(context);
         // The first packet under the new session lets the responder use it too (6.1).
@@ -305,6 +305,11 @@ impl Peer {
         if let Some((index, _)) = self.asking.take() {
             context.indices.give_back(index);
         }
+    }
+
+    fn received(&self, bytes: usize, now_ns: u64) {
+        self.activity.received(now_ns, false);
+        self.activity.count_received(1, bytes as u64);
     }
 
     fn send(&self, ends: Ends, message: &[u8], context: &mut Context) {
