@@ -45,10 +45,14 @@ impl Fixture {
         self.folder.path().join(file)
     }
 
-    /// Files are named in documents as DIR/file.
+    /// A file in which @DIR stands for the folder of keys.
+    fn source(&self, yaml: &str) -> Source {
+        let folder = self.folder.path().display().to_string();
+        Source::file("wg.yaml", yaml.replace("@DIR", &folder))
+    }
+
     fn carry_out(&self, yaml: &str) -> Result<Outcome, Refusal> {
-        let yaml = yaml.replace("DIR", &self.folder.path().display().to_string());
-        let documents = read(&[Source::file("wg.yaml", yaml)])?;
+        let documents = read(&[self.source(yaml)])?;
         self.intent.carry_out(Request::Apply(documents))
     }
 
@@ -59,7 +63,7 @@ impl Fixture {
     }
 
     fn delete(&self, yaml: &str) -> Result<Outcome, Refusal> {
-        let named = read_keys(&[Source::file("wg.yaml", yaml)])?;
+        let named = read_keys(&[self.source(yaml)])?;
         self.intent.carry_out(Request::Delete(named))
     }
 
@@ -91,7 +95,7 @@ fn peer(name: &str, key: &str, spec: &str) -> String {
 fn wg0() -> String {
     interface(
         "wg0",
-        "privateKeyFile: DIR/a.key, addresses: [10.9.0.1/24, 'fd00:9::1/64']",
+        "privateKeyFile: @DIR/a.key, addresses: [10.9.0.1/24, 'fd00:9::1/64']",
     )
 }
 
@@ -133,7 +137,7 @@ fn a_tunnel_is_a_port_with_routes_and_goes_with_them() {
 #[test]
 fn keys_are_read_again_and_never_shown() {
     let fixture = Fixture::new();
-    let all = wg0() + &peer("laptop", LAPTOP, "presharedKeyFile: DIR/psk");
+    let all = wg0() + &peer("laptop", LAPTOP, "presharedKeyFile: @DIR/psk");
     fixture.apply(&all);
     let secret = |file: &str| Secret::read(&fixture.path(file), "genkey").unwrap().0;
     let shown = || {
@@ -205,7 +209,7 @@ fn the_last_claim_wins_and_is_said_aloud() {
     );
     assert_eq!(fixture.apply(&laptop), (vec![Change::Unchanged], vec![]));
     // Two interfaces of one table: the first by name has the route.
-    let other = interface("wg1", "privateKeyFile: DIR/b.key, listenPort: 51821");
+    let other = interface("wg1", "privateKeyFile: @DIR/b.key, listenPort: 51821");
     let theirs = peer("theirs", HUB, "allowedIPs: [10.9.0.2/32]").replace("wg0", "wg1");
     let (_, warnings) = fixture.apply(&(other + &theirs));
     assert!(
@@ -228,139 +232,185 @@ fn open_key_files_are_warned_of() {
     );
 }
 
+/// A document, in which @DIR is the folder of keys, OWN the interface's public key and ZEROS one of zeros; the path of the
+/// field at fault, and a part of the sentence.
+type Case = (String, &'static str, &'static str);
+
+/// A spec, the field, and a part of the sentence.
+type SpecCase = (&'static str, &'static str, &'static str);
+
+const INTERFACES: &[SpecCase] = &[
+    (
+        "listenPort: 1, privateKeyFile: @DIR/none",
+        "spec.privateKeyFile",
+        "cannot read",
+    ),
+    (
+        "listenPort: 1, privateKeyFile: @DIR/short",
+        "spec.privateKeyFile",
+        "short holds no key; expected a key: 44",
+    ),
+    (
+        "listenPort: 1, privateKeyFile: @DIR/zeros",
+        "spec.privateKeyFile",
+        "a key of zeros",
+    ),
+    (
+        "listenPort: 1, privateKeyFile: /dev/zero",
+        "spec.privateKeyFile",
+        "is not a file",
+    ),
+    (
+        "listenPort: 1, privateKeyFile: a.key",
+        "spec.privateKeyFile",
+        "not an absolute path",
+    ),
+    (
+        "privateKeyFile: @DIR/b.key",
+        "spec.listenPort",
+        "UDP port 51820 in vrf default already belongs",
+    ),
+    ("GOOD, mtu: 1695", "spec.mtu", "from 68 to 1694"),
+    (
+        "GOOD, addresses: [10.1.0.1/32]",
+        "spec.addresses[0]",
+        "already belongs to Port/left",
+    ),
+    ("GOOD, addresses: [10.1.0.7/16]", "spec.addresses[0]", "overlaps"),
+    (
+        "GOOD, addresses: [10.7.0.0/16]",
+        "spec.addresses[0]",
+        "address of the network itself",
+    ),
+    ("GOOD, transportVRF: A", "spec.transportVRF", "is not a name"),
+    ("GOOD, fwMark: 7", "spec.fwMark", "unknown field"),
+];
+
+const PEERS: &[SpecCase] = &[
+    (
+        "interface: wg0, publicKey: hunter2",
+        "spec.publicKey",
+        "expected a key: 44 characters",
+    ),
+    (
+        "interface: wg0, publicKey: 'SDwCYkwp1R0i33ctD73Wg2'",
+        "spec.publicKey",
+        "expected a key",
+    ),
+    ("interface: wg0, publicKey: 'ZEROS'", "spec.publicKey", "low order"),
+    (
+        "interface: wg0, publicKey: 'OWN'",
+        "spec.publicKey",
+        "of WireguardInterface/wg0 itself",
+    ),
+    (
+        "interface: wg0, publicKey: 'LAPTOP'",
+        "spec.publicKey",
+        "on interface wg0 already belongs to WireguardPeer/laptop",
+    ),
+    (
+        "interface: wg7, publicKey: 'HUB'",
+        "spec.interface",
+        "there is no WireguardInterface/wg7",
+    ),
+    (
+        "PEER, endpoint: '192.0.2.9'",
+        "spec.endpoint",
+        "expected an address or host name and a port",
+    ),
+    (
+        "PEER, endpoint: '2001:db8::1:5'",
+        "spec.endpoint",
+        "[2001:db8::9]:51820",
+    ),
+    (
+        "PEER, endpoint: 'nobody.invalid:1'",
+        "spec.endpoint",
+        "nobody.invalid does not resolve",
+    ),
+    (
+        "PEER, endpoint: '255.255.255.255:1'",
+        "spec.endpoint",
+        "not the address of one host",
+    ),
+    (
+        "PEER, allowedIPs: [10.0.0.0/33]",
+        "spec.allowedIPs[0]",
+        "a prefix, such as",
+    ),
+    (
+        "PEER, persistentKeepalive: 65536",
+        "spec.persistentKeepalive",
+        "from 0 to 65535",
+    ),
+    (
+        "PEER, presharedKeyFile: @DIR/none",
+        "spec.presharedKeyFile",
+        "cannot read",
+    ),
+];
+
+const LEFT: &str = "{apiVersion: margay/v1, kind: Port, metadata: {name: left}, spec: {driver: memory, device: m, \
+                    addresses: [10.1.0.1/24]}}\n---\n";
+
+/// What others say of tunnels.
+fn other_cases() -> Vec<Case> {
+    let route = |via: &str| {
+        let spec = format!("destination: 10.50.0.0/16, via: [{via}]");
+        format!("{{apiVersion: margay/v1, kind: Route, metadata: {{name: r}}, spec: {{{spec}}}}}")
+    };
+    let neighbor = "{apiVersion: margay/v1, kind: Neighbor, metadata: {name: n}, spec: {port: wg0, address: 10.9.0.9, \
+                    mac: '02:00:00:00:00:02'}}";
+    let namesake = LEFT.replace("left", "wg0").replace("10.1", "10.2").replace("m,", "x,");
+    let named_left = interface("left", "privateKeyFile: @DIR/b.key, listenPort: 1");
+    vec![
+        (named_left, "metadata.name", "Port/left has this name already"),
+        (namesake, "metadata.name", "WireguardInterface/wg0 has this name"),
+        (route("{gateway: 10.9.0.2}"), "spec.via[0].gateway", "write `port: wg0`"),
+        (route("{port: wg9}"), "spec.via[0].port", "there is no Port/wg9"),
+        (neighbor.to_owned(), "spec.port", "there is no Port/wg0"),
+    ]
+}
+
 #[test]
 fn bad_input_changes_nothing_and_says_why() {
     let fixture = Fixture::new();
+    let zeros = "A".repeat(43) + "=";
     std::fs::write(fixture.path("short"), "c2hvcnQ=\n").unwrap();
-    std::fs::write(fixture.path("zeros"), "A".repeat(43) + "=").unwrap();
+    std::fs::write(fixture.path("zeros"), &zeros).unwrap();
     let own = Secret::read(&fixture.path("a.key"), "genkey")
         .unwrap()
         .0
         .public()
         .to_string();
-    let port = "{apiVersion: margay/v1, kind: Port, metadata: {name: left}, spec: {driver: memory, device: m, \
-                addresses: [10.1.0.1/24]}}\n---\n";
-    fixture.apply(&(port.to_owned() + &wg0() + &peer("laptop", LAPTOP, "allowedIPs: [10.9.0.2/32]")));
+    fixture.apply(&(LEFT.to_owned() + &wg0() + &peer("laptop", LAPTOP, "allowedIPs: [10.9.0.2/32]")));
     let before = fixture.state();
-    let key = |file: &str| interface("wg1", &format!("listenPort: 1, privateKeyFile: {file}"));
-    let with = |spec: &str| interface("wg1", &format!("listenPort: 1, privateKeyFile: DIR/b.key, {spec}"));
-    let zeros = "A".repeat(43) + "=";
-    let route =
-        "{apiVersion: margay/v1, kind: Route, metadata: {name: r}, spec: {destination: 10.50.0.0/16, via: [VIA]}}";
-    let neighbor = "{apiVersion: margay/v1, kind: Neighbor, metadata: {name: n}, spec: {port: wg0, address: 10.9.0.9, \
-                    mac: '02:00:00:00:00:02'}}";
-    let cases: Vec<(String, &str, &str)> = vec![
-        (key("DIR/none"), "spec.privateKeyFile", "cannot read"),
-        (
-            key("DIR/short"),
-            "spec.privateKeyFile",
-            "short holds no key; expected a key: 44",
-        ),
-        (key("DIR/zeros"), "spec.privateKeyFile", "a key of zeros"),
-        (key("/dev/zero"), "spec.privateKeyFile", "is not a file"),
-        (key("a.key"), "spec.privateKeyFile", "not an absolute path"),
-        (
-            interface("wg1", "privateKeyFile: DIR/b.key"),
-            "spec.listenPort",
-            "UDP port 51820 in vrf default already belongs",
-        ),
-        (with("mtu: 1695"), "spec.mtu", "from 68 to 1694"),
-        (
-            with("addresses: [10.1.0.1/32]"),
-            "spec.addresses[0]",
-            "already belongs to Port/left",
-        ),
-        (with("addresses: [10.1.0.7/16]"), "spec.addresses[0]", "overlaps"),
-        (
-            with("addresses: [10.7.0.0/16]"),
-            "spec.addresses[0]",
-            "address of the network itself",
-        ),
-        (with("transportVRF: A"), "spec.transportVRF", "is not a name"),
-        (with("fwMark: 7"), "spec.fwMark", "unknown field"),
-        (
-            with("").replace("wg1", "left"),
-            "metadata.name",
-            "Port/left has this name already",
-        ),
-        (
-            port.replace("left", "wg0").replace("10.1", "10.2").replace("m,", "x,"),
-            "metadata.name",
-            "WireguardInterface/wg0",
-        ),
-        (
-            peer("p", "hunter2", ""),
-            "spec.publicKey",
-            "expected a key: 44 characters",
-        ),
-        (peer("p", &HUB[1..], ""), "spec.publicKey", "expected a key"),
-        (peer("p", &zeros, ""), "spec.publicKey", "low order"),
-        (
-            peer("p", &own, ""),
-            "spec.publicKey",
-            "of WireguardInterface/wg0 itself",
-        ),
-        (
-            peer("p", LAPTOP, ""),
-            "spec.publicKey",
-            "on interface wg0 already belongs to WireguardPeer/laptop",
-        ),
-        (
-            peer("p", HUB, "").replace("wg0", "wg7"),
-            "spec.interface",
-            "there is no WireguardInterface/wg7",
-        ),
-        (
-            peer("p", HUB, "endpoint: '192.0.2.9'"),
-            "spec.endpoint",
-            "expected an address or host name and a port",
-        ),
-        (
-            peer("p", HUB, "endpoint: '2001:db8::1:5'"),
-            "spec.endpoint",
-            "[2001:db8::9]:51820",
-        ),
-        (
-            peer("p", HUB, "endpoint: 'nobody.invalid:1'"),
-            "spec.endpoint",
-            "nobody.invalid does not resolve",
-        ),
-        (
-            peer("p", HUB, "endpoint: '255.255.255.255:1'"),
-            "spec.endpoint",
-            "not the address of one host",
-        ),
-        (
-            peer("p", HUB, "allowedIPs: [10.0.0.0/33]"),
-            "spec.allowedIPs[0]",
-            "a prefix, such as",
-        ),
-        (
-            peer("p", HUB, "persistentKeepalive: 65536"),
-            "spec.persistentKeepalive",
-            "from 0 to 65535",
-        ),
-        (
-            peer("p", HUB, "presharedKeyFile: DIR/none"),
-            "spec.presharedKeyFile",
-            "cannot read",
-        ),
-        (
-            route.replace("VIA", "{gateway: 10.9.0.2}"),
-            "spec.via[0].gateway",
-            "write `port: wg0`",
-        ),
-        (
-            route.replace("VIA", "{port: wg9}"),
-            "spec.via[0].port",
-            "there is no Port/wg9",
-        ),
-        (neighbor.to_owned(), "spec.port", "there is no Port/wg0"),
+    let document = |kind: &str, name: &str, spec: &str| {
+        let spec = spec
+            .replace("GOOD", "listenPort: 1, privateKeyFile: @DIR/b.key")
+            .replace("PEER", "interface: wg0, publicKey: 'HUB'")
+            .replace("ZEROS", &zeros)
+            .replace("LAPTOP", LAPTOP)
+            .replace("HUB", HUB)
+            .replace("OWN", &own);
+        format!("{{apiVersion: margay/v1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}")
+    };
+    let of = |kind: &'static str, name: &'static str, cases: &[SpecCase]| -> Vec<Case> {
+        let one = |(spec, field, part): &SpecCase| (document(kind, name, spec), *field, *part);
+        cases.iter().map(one).collect()
+    };
+    let cases = [
+        of("WireguardInterface", "wg1", INTERFACES),
+        of("WireguardPeer", "p", PEERS),
+        other_cases(),
     ];
-    for (document, field, part) in cases {
+    for (document, field, part) in cases.into_iter().flatten() {
         // Beside something good, which is not done either.
-        let good =
-            peer("good", HUB, "allowedIPs: [10.60.0.0/16]").replace(HUB, &Secret::private().public().to_string());
+        let good = peer(
+            "good",
+            &Secret::private().public().to_string(),
+            "allowedIPs: [10.60.0.0/16]",
+        );
         let refusal = fixture.carry_out(&(good + &document)).expect_err(&document);
         assert_eq!(refusal.field.as_deref(), Some(field), "{document}: {refusal}");
         assert!(
