@@ -212,6 +212,32 @@ fn a_peer_changes_in_place_while_traffic_runs() {
 }
 
 #[test]
+fn an_address_of_ours_that_goes_is_no_longer_spoken_from() {
+    let mut pair = Pair::new();
+    assert!(pair.passes());
+    let moved = ground(0).replace("192.0.2.1/24", "192.0.2.5/24");
+    pair.planes[0].apply(&moved).unwrap();
+    let neighbour = "{apiVersion: margay/v1, kind: Neighbor, metadata: {name: moved}, spec: {port: wan, \
+                     address: 192.0.2.5, mac: 'MAC'}}";
+    let mac = port_mac(2).map(|byte| format!("{byte:02x}")).join(":");
+    pair.planes[1].apply(&neighbour.replace("MAC", &mac)).unwrap();
+    pair.seen.clear();
+    assert!(pair.passes(), "{:?}", pair.planes.each_mut().map(|plane| plane.drops()));
+    assert_eq!(
+        pair.view(1).endpoint.as_deref(),
+        Some("192.0.2.5:51820"),
+        "it has roamed"
+    );
+    assert_eq!(pair.handshakes(), [1, 1]);
+    let old = [192, 0, 2, 1];
+    assert!(
+        pair.seen
+            .iter()
+            .all(|frame| frame[26..30] != old && frame[30..34] != old)
+    );
+}
+
+#[test]
 fn a_session_is_renewed_after_two_minutes_without_loss() {
     let mut pair = Pair::new();
     for second in 0..400 {

@@ -30,7 +30,7 @@ impl Lookups {
 pub struct Interface {
     /// Its port: decrypted packets come in by it, and routes lead to it.
     pub port: PortId,
-    /// Table of routes for what is inside and what is outside.
+    /// Table of routes for what is outside; what is inside takes that of the port.
     pub vrf: VrfId,
     /// Most bytes of a packet inside.
     pub mtu: u16,

@@ -5,6 +5,7 @@ mod post;
 mod views;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -380,9 +381,26 @@ impl State {
     }
 
     /// Our address to speak to `remote` from.
-    pub(super) fn source_towards(&self, vrf: VrfId, remote: std::net::IpAddr) -> Option<std::net::IpAddr> {
+    pub(super) fn source_towards(&self, vrf: VrfId, remote: IpAddr) -> Option<IpAddr> {
         let port = self.rib.egress(vrf, remote)?;
         self.interfaces.current().source_for(port, vrf, remote)
+    }
+
+    /// Has peers spoken to from addresses that are still ours.
+    pub(super) fn choose_tunnel_sources(&self) {
+        let (interfaces, now) = (self.interfaces.current(), self.moment());
+        for running in self.tunnels.lock().list.values_mut() {
+            let vrf = running.outside;
+            let is_ours = |address: &IpAddr| {
+                let mut own = interfaces.ports.iter().flatten().filter(|port| port.vrf == vrf);
+                own.any(|port| port.has(*address))
+            };
+            let choose = |ends: Ends| {
+                let kept = ends.local.filter(is_ours);
+                kept.or_else(|| self.source_towards(vrf, ends.remote.ip()))
+            };
+            running.tunnel.choose_sources(choose, now);
+        }
     }
 
     /// Packets and bytes of a tunnel, received and sent.

@@ -11,7 +11,7 @@ use crate::peer::{Context, Peer, PeerId};
 use crate::session::{Ends, Notice, Outbound, Slots, Tables};
 use crate::sync::Arc;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use zerocopy::IntoBytes;
 use zeroize::Zeroizing;
@@ -245,6 +245,18 @@ impl Tunnel {
                 context,
             );
         });
+    }
+
+    /// Has `choose` say, of the way to each peer, which address of ours it begins at: addresses come and go.
+    pub fn choose_sources(&mut self, mut choose: impl FnMut(Ends) -> Option<IpAddr>, now: Now) {
+        for place in 0..self.peers.len() as u32 {
+            self.with(PeerId(place), now, |peer, context| {
+                if let Some(ends) = peer.ends {
+                    let local = choose(ends);
+                    peer.move_to(Ends { local, ..ends }, context);
+                }
+            });
+        }
     }
 
     /// How often to send at least; 0 for off. The first time is now.
