@@ -1,4 +1,19 @@
 //! Flows: find, create, translate, balance, expire.
 //!
-//! Will hold the flow table, connection tracking, source NAT, services with Maglev and the nodes `flows`, `balance`,
-//! `translate` and `rewrite`. Nothing is here yet: every packet is routed on its own.
+//! Every packet of a tracked protocol belongs to a connection; a connection is two legs, one a direction, found by the
+//! 40-byte [key](key) of a packet in one [table](table) for the whole process. Beside the table stand what a leg
+//! remembers of its [protocol] ([`tcp`], [`sctp`]), how long it may be silent ([`timeouts`]), and who removes it
+//! then ([`expiry`]).
+//!
+//! No nodes yet: every packet is still routed on its own.
+
+pub mod expiry;
+pub mod key;
+pub mod leg;
+pub mod protocol;
+pub mod sctp;
+pub(crate) mod sync;
+pub mod table;
+pub mod tcp;
+pub mod time;
+pub mod timeouts;

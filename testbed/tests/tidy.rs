@@ -48,6 +48,14 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     ("fastpath/tests/xdp/net.rs", "enters network namespaces"),
     (
+        "nat/src/table/memory.rs",
+        "the flow table on huge pages, and prefetching of its lines",
+    ),
+    (
+        "nat/src/table/x86.rs",
+        "compares and hashes in vectors, where the processor has them",
+    ),
+    (
         "wireguard/src/aead/avx2.rs",
         "loads and stores vectors, where the processor has them",
     ),
