@@ -40,6 +40,8 @@ loom: ## every interleaving of the lock-free parts
 		cargo test --package fastpath --release --lib model
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
 		cargo test --package wireguard --release --test 'loom_*'
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
+		cargo test --package nat --release --lib model
 
 miri: ## the unsafe parts under Miri, where the toolchain has it
 	@if cargo +nightly miri --version >/dev/null 2>&1; then \

@@ -17,6 +17,8 @@ mod lookup;
 mod memory;
 mod numbers;
 mod remove;
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
