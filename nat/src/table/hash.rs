@@ -31,7 +31,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 /// SipHash-1-3 (Aumasson and Bernstein, 2012): nobody who does not know the key can make keys collide.
-fn sip(key: [u64; 2], words: &[u64]) -> u64 {
+pub(crate) fn sip(key: [u64; 2], words: &[u64]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,

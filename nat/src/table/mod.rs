@@ -15,15 +15,16 @@ mod insert;
 mod lanes;
 mod lookup;
 mod memory;
-mod numbers;
-mod remove;
 #[cfg(all(test, loom))]
 mod model;
+mod numbers;
+mod remove;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use hash::sip;
 pub use insert::{New, Refused};
 pub use lookup::Scratch;
 pub use numbers::{End, Writer};
