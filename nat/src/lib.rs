@@ -3,7 +3,7 @@
 //! Every packet of a tracked protocol belongs to a connection; a connection is two legs, one a direction, found by the
 //! 40-byte [key](key) of a packet in one [table](table) for the whole process. Beside the table stand what a leg
 //! remembers of its [protocol] ([`tcp`], [`sctp`]), how long it may be silent ([`timeouts`]), who removes it then
-//! ([`expiry`]), and the ports of [fragments] that carry none.
+//! ([`expiry`]), the ports of [fragments] that carry none, and which backend a new connection goes to ([`maglev`]).
 //!
 //! No nodes yet: every packet is still routed on its own.
 
@@ -11,6 +11,7 @@ pub mod expiry;
 pub mod fragments;
 pub mod key;
 pub mod leg;
+pub mod maglev;
 pub mod protocol;
 pub mod sctp;
 pub(crate) mod sync;
