@@ -6,6 +6,7 @@ set -uo pipefail
 peers=(
     libipsec-mb-dev     # ChaCha20-Poly1305, by Intel
     libssl-dev          # the same, by OpenSSL
+    dpdk-dev            # rte_hash, beside the flow table
 )
 
 missing=()
