@@ -4,7 +4,7 @@
 //! Time and bytes come in, actions and the next wake-up come out. [`tunnel::Tunnel`] runs on the control side: it has
 //! the keys, makes handshakes and keeps the timers. Workers encrypt and decrypt with what it publishes:
 //! [`session::Session`]s, found by index or peer in [`session::Slots`], and the peers' [`allowed_ips`]. The [`aead`] seals
-//! and opens many packets at once. The two nodes are still to come: nothing of this is wired into the program yet.
+//! and opens many packets at once. The [`nodes`] do so in the graph, and tell control by the [`mailbox`].
 
 pub mod aead;
 pub mod allowed_ips;
