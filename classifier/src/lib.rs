@@ -1,4 +1,21 @@
 //! Which packets are allowed, by ordered rules in ordered tiers.
 //!
-//! Will hold the rules and their semantics, the sets of addresses they name, the compiled lookup (portable and SIMD)
-//! and the node `classify`. Nothing is here yet: packets are forwarded without policy.
+//! Control tells a [`compiler::Compiler`] of [`sets`], policies and chains of tiers; it compiles each policy once, for
+//! all chains that name it, and publishes what changed. A worker's [`classify::Classifier`] judges vectors of packets:
+//! each gets a verdict, and what decided it. The order of evaluation is Calico's.
+//!
+//! A [`rule`] becomes [`expand`]ed patterns, which a [`lookup`] finds with few hash tables and wide comparisons, and
+//! a [`guard`] for what no pattern can say. The node of the graph is still to come: nothing of this is wired into the
+//! program yet.
+
+pub mod classify;
+pub mod compiler;
+pub mod expand;
+pub mod guard;
+pub mod lookup;
+pub mod packet;
+pub mod pattern;
+pub mod program;
+pub mod rule;
+pub mod ruleset;
+pub mod sets;

@@ -19,6 +19,14 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 /// Files that may hold unsafe code, each with the reason.
 const UNSAFE_FILES: &[(&str, &str)] = &[
     (
+        "classifier/src/lookup/avx2.rs",
+        "loads vectors and gathers, where the processor has them",
+    ),
+    (
+        "classifier/src/lookup/avx512.rs",
+        "loads vectors and gathers, where the processor has them",
+    ),
+    (
         "fastpath/src/arena.rs",
         "packets are views into memory that the kernel writes, too",
     ),

@@ -1,0 +1,416 @@
+//! Judging packets: a worker's end of the policies.
+
+use crate::lookup::{Hits, Way};
+use crate::packet::{Columns, Key, Packet, VECTOR};
+use crate::pattern::Rank;
+use crate::program::{DefaultAction, Direction, Last, PolicyId, Program, Step, Steps};
+use crate::rule::{Action, IpVersion};
+use crate::ruleset::{Part, Ruleset};
+use crate::sets::{Class, Memory, View};
+use fastpath::publish::Reader;
+
+/// Log entries that one vector may make.
+const LOGS_MAX: usize = 4 * VECTOR;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go on.
+    Allow,
+    /// It is dropped.
+    Deny,
+    /// Policy that may leave packets to others did: [`Last::Undecided`].
+    Undecided,
+}
+
+/// What decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A rule of a policy.
+    Rule {
+        /// The tier's place in the chain.
+        tier: u16,
+        /// The policy.
+        policy: PolicyId,
+        /// The rule's place, counted from 0.
+        rule: u32,
+    },
+    /// No policy of a tier, whose default action is to deny.
+    EndOfTier {
+        /// The tier's place in the chain.
+        tier: u16,
+    },
+    /// A rule of a profile.
+    Profile {
+        /// The profile.
+        policy: PolicyId,
+        /// The rule's place, counted from 0.
+        rule: u32,
+    },
+    /// Nothing: the chain ends so.
+    EndOfChain,
+    /// A policy or profile that is not there, or names a set that is not.
+    Unfinished {
+        /// The policy.
+        policy: PolicyId,
+    },
+    /// There is no such chain.
+    NoChain,
+}
+
+/// A verdict and what it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What becomes of the packet.
+    pub verdict: Verdict,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Decision {
+    /// Denied, since nothing is known of the chain.
+    pub const NO_CHAIN: Decision = Decision {
+        verdict: Verdict::Deny,
+        cause: Cause::NoChain,
+    };
+}
+
+/// All there is to say about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What is in force.
+    pub decision: Decision,
+    /// What would be, if staged policies were in force, too; nothing where the chain has none.
+    pub pending: Option<Decision>,
+}
+
+impl Judgement {
+    /// Denied, since nothing is known of the chain.
+    pub const NO_CHAIN: Judgement = Judgement {
+        decision: Decision::NO_CHAIN,
+        pending: None,
+    };
+}
+
+/// A rule that logs matched a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// The packet's place in the vector.
+    pub packet: u8,
+    /// The tier's place in the chain; none for a profile.
+    pub tier: Option<u16>,
+    /// The policy or profile.
+    pub policy: PolicyId,
+    /// The rule's place, counted from 0.
+    pub rule: u32,
+}
+
+/// Judges packets for one worker, which has to be online in the `Qsbr` of the sets and to announce its turns.
+pub struct Classifier {
+    program: Reader<Program>,
+    sets: View,
+    way: Way,
+    scratch: Box<Scratch>,
+}
+
+/// Memory that is used again for every vector.
+struct Scratch {
+    classes: [[Class; 2]; VECTOR],
+    order: [Place; VECTOR],
+    v4: Rows<1>,
+    v6: Rows<4>,
+    wide: Wide,
+    logs: Vec<Logged>,
+    logs_lost: u64,
+}
+
+/// A packet's chain and version, and its place in the vector.
+type Place = (u32, IpVersion, u8);
+
+/// The packets of one IP version under way.
+#[derive(Default)]
+struct Rows<const W: usize> {
+    /// Not decided yet.
+    open: Columns<W>,
+    /// Passed to the next tier.
+    passed: Columns<W>,
+}
+
+/// What lookups write.
+struct Wide {
+    best: [Rank; VECTOR],
+    hits: Hits,
+}
+
+impl Classifier {
+    pub(crate) fn new(program: Reader<Program>, sets: View, way: Way) -> Classifier {
+        let scratch = Scratch {
+            classes: [[Class::default(); 2]; VECTOR],
+            order: [(0, IpVersion::V4, 0); VECTOR],
+            v4: Rows::default(),
+            v6: Rows::default(),
+            wide: Wide {
+                best: [Rank::NONE; VECTOR],
+                hits: Hits::new(),
+            },
+            logs: Vec::with_capacity(LOGS_MAX),
+            logs_lost: 0,
+        };
+        Classifier {
+            program,
+            sets,
+            way,
+            scratch: Box::new(scratch),
+        }
+    }
+
+    /// Judges packets: `judgements[i]` becomes that of `packets[i]`. Returns what rules logged, in the order in which each
+    /// packet met them. The whole vector is judged by one program.
+    ///
+    /// # Panics
+    /// If there are more than [`VECTOR`] packets, or not as many judgements.
+    pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
+        assert!(packets.len() <= VECTOR && packets.len() == judgements.len());
+        // First the program, then the sets: what the program names is there.
+        let program = self.program.refresh();
+        let scratch = &mut *self.scratch;
+        scratch.logs.clear();
+        self.sets.resolve(packets, &mut scratch.classes);
+        judgements.fill(Judgement::NO_CHAIN);
+        let order = grouped(packets, &mut scratch.order);
+        for group in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (chain, version, _) = group[0];
+            let Some(steps) = program.chains.get(chain) else {
+                continue;
+            };
+            let mut walk = Walk {
+                program,
+                packets,
+                classes: &scratch.classes,
+                memory: self.sets.memory(),
+                way: self.way,
+                wide: &mut scratch.wide,
+                logs: &mut scratch.logs,
+                logs_lost: &mut scratch.logs_lost,
+            };
+            match version {
+                IpVersion::V4 => walk.judge(steps, group, &mut scratch.v4, |rules| &rules.v4, judgements),
+                IpVersion::V6 => walk.judge(steps, group, &mut scratch.v6, |rules| &rules.v6, judgements),
+            }
+        }
+        &scratch.logs
+    }
+
+    /// Log entries there was no room for.
+    pub fn logs_lost(&self) -> u64 {
+        self.scratch.logs_lost
+    }
+}
+
+/// The packets' places, those of one chain and version in a row.
+fn grouped<'a>(packets: &[Packet], order: &'a mut [Place; VECTOR]) -> &'a [Place] {
+    let order = &mut order[..packets.len()];
+    for (number, (place, packet)) in order.iter_mut().zip(packets).enumerate() {
+        *place = (packet.chain.0, packet.version, number as u8);
+    }
+    let group = |place: &Place| (place.0, place.1 == IpVersion::V6);
+    if !order.is_sorted_by_key(group) {
+        order.sort_unstable_by_key(|place| (group(place), place.2));
+    }
+    order
+}
+
+/// One walk of packets along a chain.
+struct Walk<'a> {
+    program: &'a Program,
+    packets: &'a [Packet],
+    classes: &'a [[Class; 2]; VECTOR],
+    memory: &'a Memory,
+    way: Way,
+    wide: &'a mut Wide,
+    logs: &'a mut Vec<Logged>,
+    logs_lost: &'a mut u64,
+}
+
+/// Where in the chain a policy is met.
+#[derive(Clone, Copy)]
+enum Met {
+    /// In a tier; rules that log are heeded.
+    Tier(u16),
+    /// As if nothing were staged, where logs would be false.
+    Pending(u16),
+    /// As a profile; the second time without logs.
+    Profile { logs: bool },
+}
+
+impl Walk<'_> {
+    fn judge<const W: usize>(
+        &mut self,
+        steps: &Steps,
+        group: &[Place],
+        rows: &mut Rows<W>,
+        part: impl Fn(&Ruleset) -> &Part<W>,
+        judgements: &mut [Judgement],
+    ) {
+        self.fill(group, rows);
+        self.tiers(&steps.enforced, Met::Tier, steps, rows, &part, |packet, decision| {
+            judgements[usize::from(packet)].decision = decision;
+        });
+        if let Some(pending) = &steps.pending {
+            self.fill(group, rows);
+            self.tiers(pending, Met::Pending, steps, rows, &part, |packet, decision| {
+                judgements[usize::from(packet)].pending = Some(decision);
+            });
+        }
+    }
+
+    fn fill<const W: usize>(&self, group: &[Place], rows: &mut Rows<W>) {
+        rows.open.clear();
+        for (_, _, number) in group {
+            let number = usize::from(*number);
+            let key = Key::new(&self.packets[number]);
+            rows.open.push(number as u8, &key, self.classes[number]);
+        }
+    }
+
+    /// Leads the open rows through tiers and whatever comes last; `decide` hears of each.
+    fn tiers<const W: usize>(
+        &mut self,
+        tiers: &[Step],
+        met: impl Fn(u16) -> Met,
+        steps: &Steps,
+        rows: &mut Rows<W>,
+        part: &impl Fn(&Ruleset) -> &Part<W>,
+        mut decide: impl FnMut(u8, Decision),
+    ) {
+        for step in tiers {
+            rows.passed.clear();
+            for policy in &step.policies {
+                self.policy(*policy, met(step.tier), steps.direction, rows, part, &mut decide);
+            }
+            if step.default == DefaultAction::Deny {
+                end(rows, Verdict::Deny, Cause::EndOfTier { tier: step.tier }, &mut decide);
+            }
+            for row in 0..rows.passed.len() {
+                let (key, classes) = (rows.passed.key(row), rows.passed.classes(row));
+                rows.open.push(rows.passed.packet[row], &key, classes);
+            }
+        }
+        let verdict = match &steps.last {
+            Last::Profiles(profiles) => {
+                let logs = matches!(met(0), Met::Tier(_));
+                for profile in profiles {
+                    self.policy(
+                        *profile,
+                        Met::Profile { logs },
+                        steps.direction,
+                        rows,
+                        part,
+                        &mut decide,
+                    );
+                }
+                Verdict::Deny
+            }
+            Last::Allow => Verdict::Allow,
+            Last::Undecided => Verdict::Undecided,
+        };
+        end(rows, verdict, Cause::EndOfChain, &mut decide);
+    }
+
+    /// Lets one policy decide what it can of the open rows.
+    fn policy<const W: usize>(
+        &mut self,
+        policy: PolicyId,
+        met: Met,
+        direction: Direction,
+        rows: &mut Rows<W>,
+        part: &impl Fn(&Ruleset) -> &Part<W>,
+        decide: &mut impl FnMut(u8, Decision),
+    ) {
+        if rows.open.is_empty() {
+            return;
+        }
+        let compiled = self
+            .program
+            .policies
+            .get(policy.0)
+            .map(|compiled| compiled.rules(direction));
+        let Some(rules) = compiled.filter(|rules| rules.unfinished().is_none()) else {
+            return end(rows, Verdict::Deny, Cause::Unfinished { policy }, decide);
+        };
+        let part = part(rules);
+        part.find(
+            self.way,
+            &rows.open,
+            self.packets,
+            self.memory,
+            &mut self.wide.best,
+            &mut self.wide.hits,
+        );
+        self.log(part, policy, met, &rows.open);
+        let mut left = 0;
+        for row in 0..rows.open.len() {
+            let Some(rule) = part.place(self.wide.best[row]) else {
+                rows.open.shift(row, left);
+                left += 1;
+                continue;
+            };
+            let action = rules.action(rule);
+            let cause = match met {
+                Met::Tier(tier) | Met::Pending(tier) => Cause::Rule { tier, policy, rule },
+                Met::Profile { .. } => Cause::Profile { policy, rule },
+            };
+            if action == Action::Pass && !matches!(met, Met::Profile { .. }) {
+                let (key, classes) = (rows.open.key(row), rows.open.classes(row));
+                rows.passed.push(rows.open.packet[row], &key, classes);
+                continue;
+            }
+            let verdict = if action == Action::Allow {
+                Verdict::Allow
+            } else {
+                Verdict::Deny
+            };
+            decide(rows.open.packet[row], Decision { verdict, cause });
+        }
+        rows.open.truncate(left);
+    }
+
+    /// Notes the rules that log, up to the one that decided.
+    fn log<const W: usize>(&mut self, part: &Part<W>, policy: PolicyId, met: Met, open: &Columns<W>) {
+        let tier = match met {
+            Met::Tier(tier) => Some(tier),
+            Met::Profile { logs: true } => None,
+            _ => return,
+        };
+        if !part.has_logs() {
+            return;
+        }
+        for row in 0..open.len() {
+            let first = self.logs.len();
+            part.each_log(open, row, self.packets, self.memory, self.wide.best[row], |rule| {
+                let entry = Logged {
+                    packet: open.packet[row],
+                    tier,
+                    policy,
+                    rule,
+                };
+                if self.logs[first..].contains(&entry) {
+                    return;
+                }
+                match self.logs.len() < LOGS_MAX {
+                    true => self.logs.push(entry),
+                    false => *self.logs_lost += 1,
+                }
+            });
+            self.logs[first..].sort_unstable_by_key(|entry| entry.rule);
+        }
+    }
+}
+
+/// Decides all open rows.
+fn end<const W: usize>(rows: &mut Rows<W>, verdict: Verdict, cause: Cause, decide: &mut impl FnMut(u8, Decision)) {
+    for packet in &rows.open.packet[..rows.open.len()] {
+        decide(*packet, Decision { verdict, cause });
+    }
+    rows.open.clear();
+}
