@@ -7,3 +7,4 @@ pub mod rig;
 pub mod routes;
 pub mod spread;
 pub mod traffic;
+pub mod tunnel;

@@ -15,6 +15,7 @@ use fastpath::graph::Graph;
 use fastpath::interfaces::{Interface, Interfaces};
 use fastpath::meta::{PortId, VrfId};
 use fastpath::pool::Pool;
+use fastpath::port::Queue;
 use fastpath::port::xdp::Umem;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
@@ -130,6 +131,12 @@ impl Rig {
 impl Turner {
     /// Turns `graph`, with packets from `generator` to port 0 and a port 1 that takes what is sent.
     pub fn new(graph: Graph, qsbr: Arc<Qsbr>, generator: Generator) -> Self {
+        let sink = Generator::new(vec![], 0);
+        Self::with_queues(graph, qsbr, [Box::new(generator), Box::new(sink)])
+    }
+
+    /// Turns `graph`, with these queues at the ports 0 and 1. Where both have packets, they come in turn.
+    pub fn with_queues(graph: Graph, qsbr: Arc<Qsbr>, queues: [Box<dyn Queue>; 2]) -> Self {
         let umem = Umem::new(FRAMES).expect("memory for the frames");
         let (arena, frames) = Arena::over(umem).expect("memory for the metas");
         let parts = Parts {
@@ -144,9 +151,9 @@ impl Turner {
             handoff: vec![],
         };
         let (worker, commands) = ManualWorker::new(parts);
-        for (port, queue) in [(0, generator), (1, Generator::new(vec![], 0))] {
+        for (port, queue) in (0..).zip(queues) {
             // The worker lives, so it hears.
-            let _ = commands.send(Command::Attach(PortId(port), Box::new(queue), Arc::default()));
+            let _ = commands.send(Command::Attach(PortId(port), queue, Arc::default()));
         }
         Self { worker, now_ns: 0 }
     }

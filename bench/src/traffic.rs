@@ -22,10 +22,18 @@ const UDP: u8 = 17;
 /// # Panics
 /// If the addresses are of two families.
 pub fn udp(to_mac: [u8; 6], source: (IpAddr, u16), target: (IpAddr, u16)) -> Vec<u8> {
+    udp_of(LEAST_FRAME, to_mac, source, target)
+}
+
+/// The same, of a frame of `frame_length` bytes; of IPv6 always of 62.
+///
+/// # Panics
+/// As [`udp`], and for a frame too short for its headers.
+pub fn udp_of(frame_length: usize, to_mac: [u8; 6], source: (IpAddr, u16), target: (IpAddr, u16)) -> Vec<u8> {
     let mut frame = [to_mac.as_slice(), &[2, 0, 0, 0, 0, 9]].concat();
     let payload = match (source.0, target.0) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let length = (LEAST_FRAME - 14) as u16;
+            let length = (frame_length - 14) as u16;
             let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, UDP, 0, 0].to_vec();
             header[2..4].copy_from_slice(&length.to_be_bytes());
             header.extend([from.octets(), to.octets()].concat());
@@ -38,7 +46,7 @@ pub fn udp(to_mac: [u8; 6], source: (IpAddr, u16), target: (IpAddr, u16)) -> Vec
             header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
             frame.extend([0x08, 0x00]);
             frame.extend(header);
-            LEAST_FRAME - 14 - 20
+            frame_length - 14 - 20
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, UDP, 64]);
