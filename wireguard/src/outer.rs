@@ -30,7 +30,7 @@ enum Headers {
 impl Outer {
     /// Between both ends, from our UDP port `port`; none while our address is not known, or of another family.
     pub fn new(vrf: VrfId, ends: Ends, port: u16) -> Option<Self> {
-        let ports = [port.to_be_bytes(), ends.remote.port().to_be_bytes()].concat();
+        let ports = (u32::from(port) << 16 | u32::from(ends.remote.port())).to_be_bytes();
         let (source, target, headers) = match (ends.local?, ends.remote.ip()) {
             (IpAddr::V4(source), IpAddr::V4(target)) => {
                 let mut bytes = [0; ipv4::HEADER + UDP_HEADER];

@@ -76,8 +76,8 @@ struct Job {
     opened: bool,
 }
 
-/// Keys, each for packets in a row.
-type Keys = ArrayVec<Key, BATCH_MAX>;
+/// Keys, each for packets in a row of one session.
+type Keys = ArrayVec<(PortId, u32, Key), BATCH_MAX>;
 type Jobs = ArrayVec<Job, BATCH_MAX>;
 
 impl Node for Decrypt {
@@ -90,18 +90,8 @@ impl Node for Decrypt {
         let mut current = self.interfaces.refresh().current(turn.worker);
         let mut letters = false;
         for place in 0..batch.len() {
-            let mut packet = batch.packet(place);
-            match sort(
-                &mut current,
-                &self.mailbox,
-                turn.now_ns,
-                &mut packet,
-                (&mut keys, &mut jobs),
-            ) {
-                Ok(Sorted::Packet(job)) => jobs.push(Job {
-                    place: place as u16,
-                    ..job
-                }),
+            match sort(&self.mailbox, &mut batch.packet(place), place as u16, &mut jobs) {
+                Ok(Sorted::Packet) => {}
                 Ok(Sorted::Letter) => {
                     letters = true;
                     batch.decide(place, Ok(Next::Consumed));
@@ -112,6 +102,9 @@ impl Node for Decrypt {
         if letters {
             self.mailbox.wake();
         }
+        // A short loop for each thing to look up, so that the cache misses of many sessions overlap.
+        retain(batch, &mut jobs, |job| check(&mut current, job, turn.now_ns));
+        retain(batch, &mut jobs, |job| take_key(&mut current, job, &mut keys));
         open(self.aead, batch, &keys, &mut jobs);
         let mut arrivals = Arrivals::new(&self.mailbox, turn.now_ns);
         for job in &jobs {
@@ -135,27 +128,20 @@ impl Node for Decrypt {
 
 enum Sorted {
     /// To be opened.
-    Packet(Job),
+    Packet,
     /// Control has it.
     Letter,
 }
 
 /// Tells packets from handshake messages. A packet is cut down to what is sealed.
 #[inline(always)]
-fn sort(
-    current: &mut Current<'_>,
-    mailbox: &Mailbox,
-    now_ns: u64,
-    packet: &mut Packet<'_>,
-    (keys, jobs): (&mut Keys, &mut Jobs),
-) -> Result<Sorted, Drop> {
+fn sort(mailbox: &Mailbox, packet: &mut Packet<'_>, place: u16, jobs: &mut Jobs) -> Result<Sorted, Drop> {
     let port = packet.meta.egress;
-    let here = current.at(port).ok_or(Drop::NoInterface)?;
     let front = usize::from(packet.meta.network_offset) + usize::from(packet.meta.transport_offset);
     let is_v4 = packet.meta.flags.has(Flags::IPV4);
     let mark = ecn::of(packet.network(), is_v4);
     let (meta, data) = packet.split();
-    let message = datagram(&data[front..]).ok_or(Drop::Malformed)?;
+    let message = data.get(front..).and_then(datagram).ok_or(Drop::Malformed)?;
     let (header, sealed) = match parse(message).map_err(|_| Drop::Malformed)? {
         Message::Transport(header, sealed) => (header, sealed.len() as u16),
         _ => {
@@ -166,28 +152,56 @@ fn sort(
                 .map_err(|_| Drop::MailboxFull);
         }
     };
-    let (local, counter) = (header.receiver.get(), header.counter.get());
-    let session = here.lookup.session(local).ok_or(Drop::NoSession)?;
-    session.check(counter, now_ns).map_err(refused)?;
-    let key = match jobs.last() {
-        Some(last) if last.local == local && last.port == port => last.key,
-        _ => {
-            let key = session.receive_key().ok_or(Drop::NoSession)?;
-            keys.push(Key::from(*key));
-            keys.len() as u16 - 1
-        }
-    };
-    packet.pull((front + UDP_HEADER + TRANSPORT_HEADER) as u16);
-    packet.truncate(sealed);
-    Ok(Sorted::Packet(Job {
-        place: 0,
-        key,
+    jobs.push(Job {
+        place,
+        key: 0,
         port,
-        local,
-        counter,
+        local: header.receiver.get(),
+        counter: header.counter.get(),
         mark,
         opened: false,
-    }))
+    });
+    packet.pull((front + UDP_HEADER + TRANSPORT_HEADER) as u16);
+    packet.truncate(sealed);
+    Ok(Sorted::Packet)
+}
+
+/// Keeps the packets that a look at them lets pass, and drops the others.
+#[inline(always)]
+fn retain(batch: &mut Batch<'_, Decrypt>, jobs: &mut Jobs, mut look: impl FnMut(&mut Job) -> Result<(), Drop>) {
+    jobs.retain(|job| {
+        let looked = look(job);
+        if let Err(reason) = looked {
+            batch.decide(usize::from(job.place), Err(reason));
+        }
+        looked.is_ok()
+    });
+}
+
+/// Whether there is a session, and the packet is worth opening.
+#[inline(always)]
+fn check(current: &mut Current<'_>, job: &Job, now_ns: u64) -> Result<(), Drop> {
+    let here = current.at(job.port).ok_or(Drop::NoInterface)?;
+    let session = here.lookup.session(job.local).ok_or(Drop::NoSession)?;
+    session.check(job.counter, now_ns).map_err(refused)
+}
+
+/// Finds the key; packets in a row share one.
+#[inline(always)]
+fn take_key(current: &mut Current<'_>, job: &mut Job, keys: &mut Keys) -> Result<(), Drop> {
+    let known = keys
+        .last()
+        .is_some_and(|(port, local, _)| (*port, *local) == (job.port, job.local));
+    if !known {
+        let here = current.at(job.port).ok_or(Drop::NoInterface)?;
+        let session = here.lookup.kept_session(job.local).ok_or(Drop::NoSession)?;
+        let (key, peer) = (session.receive_key().ok_or(Drop::NoSession)?, session.peer());
+        keys.push((job.port, job.local, Key::from(*key)));
+        session.activity().warm();
+        let _ = here.lookup.peer(peer);
+    }
+    job.key = keys.len() as u16 - 1;
+    Ok(())
 }
 
 /// The payload of a UDP datagram, as long as its header says.
@@ -220,7 +234,7 @@ fn open(aead: Aead, batch: &mut Batch<'_, Decrypt>, keys: &Keys, jobs: &mut Jobs
     for (place, packet) in batch.packets().enumerate() {
         if let Some((number, job)) = waiting.next_if(|(_, job)| usize::from(job.place) == place)
             // At least a tag, and no frame is longer than what can be sealed.
-            && let Ok(open) = Open::in_place(&keys[usize::from(job.key)], job.counter, packet.into_data())
+            && let Ok(open) = Open::in_place(&keys[usize::from(job.key)].2, job.counter, packet.into_data())
         {
             opens.push(open);
             opened.push(number as u16);
@@ -239,8 +253,10 @@ struct Known {
     source: Endpoint,
     target: Endpoint,
     ends: Ends,
-    /// The way to the peer.
+    /// The way to the peer, as it is used.
     used: Option<Ends>,
+    /// Whether the two differ.
+    moved: bool,
     packets: u64,
     bytes: u64,
 }
@@ -284,24 +300,27 @@ impl<'a> Arrivals<'a> {
         }
         let session = here.lookup.kept_session(job.local).ok_or(Drop::NoSession)?;
         let known = self.known.as_mut().ok_or(Drop::NoSession)?;
-        let arrival = Arrival {
-            counter: job.counter,
-            data: length > 0,
-            ends: known.ends,
-            known: known.used,
-        };
-        let notices = session.received(&arrival, self.now_ns).map_err(refused)?;
+        session.admit(job.counter, length > 0, self.now_ns).map_err(refused)?;
         known.packets += 1;
-        known.bytes += (TRANSPORT_HEADER as u16 + sealed) as u64;
-        for notice in notices.into_iter().flatten() {
-            if self.told.replace(notice) != Some(notice) {
-                self.mailbox.tell(job.port, notice);
-            }
+        known.bytes += u64::from(TRANSPORT_HEADER as u16 + sealed);
+        if known.moved || session.has_news(self.now_ns) {
+            let arrival = Arrival {
+                counter: job.counter,
+                data: length > 0,
+                ends: known.ends,
+                known: known.used,
+            };
+            tell(
+                self.mailbox,
+                &mut self.told,
+                job.port,
+                session.notices(&arrival, self.now_ns),
+            );
         }
         if length == 0 {
             return Ok(Next::Consumed);
         }
-        let is_v4 = check(packet.data()).ok_or(Drop::NotIp)?;
+        let is_v4 = family(packet.data()).ok_or(Drop::NotIp)?;
         if owner(here, packet.data(), is_v4) != Some(session.peer()) {
             return Err(Drop::ForeignSource);
         }
@@ -323,6 +342,7 @@ impl<'a> Arrivals<'a> {
             target,
             ends: ends(&source, &target),
             used,
+            moved: used != Some(ends(&source, &target)),
             packets: 0,
             bytes: 0,
         });
@@ -338,6 +358,16 @@ impl<'a> Arrivals<'a> {
     }
 }
 
+/// Tells control, but not the same for every packet of a vector.
+#[cold]
+fn tell(mailbox: &Mailbox, told: &mut Option<Notice>, port: PortId, notices: [Option<Notice>; 2]) {
+    for notice in notices.into_iter().flatten() {
+        if told.replace(notice) != Some(notice) {
+            mailbox.tell(port, notice);
+        }
+    }
+}
+
 fn settle(here: &Here<'_>, known: &Known) {
     if let Some(session) = here.lookup.kept_session(known.local) {
         session.activity().count_received(known.packets, known.bytes);
@@ -346,7 +376,7 @@ fn settle(here: &Here<'_>, known: &Known) {
 
 /// Whether it is an IP packet that is not longer than what was sealed, and IPv4.
 #[inline(always)]
-fn check(packet: &[u8]) -> Option<bool> {
+fn family(packet: &[u8]) -> Option<bool> {
     let word = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
     match packet.first()? >> 4 {
         4 if packet.len() >= ipv4::HEADER => (ipv4::HEADER..=packet.len()).contains(&word(2)).then_some(true),

@@ -15,6 +15,7 @@ use fastpath::nodes::icmp_error::Complaint;
 use fastpath::packet::Packet;
 use fastpath::publish::Reader;
 use fastpath::trace::Seen;
+use fastpath::vector::BATCH_MAX;
 use fastpath::wire::{ethernet, ipv4};
 
 labels! {
@@ -41,12 +42,18 @@ labels! {
 pub struct Peer {
     interfaces: Reader<Interfaces>,
     mailbox: Mailbox,
+    owners: Box<[Option<PeerId>; BATCH_MAX]>,
 }
 
 impl Peer {
     /// For the tunnels of `interfaces`; who wants a session says so by `mailbox`.
     pub fn new(interfaces: Reader<Interfaces>, mailbox: Mailbox) -> Self {
-        Self { interfaces, mailbox }
+        let owners = Box::new([None; BATCH_MAX]);
+        Self {
+            interfaces,
+            mailbox,
+            owners,
+        }
     }
 }
 
@@ -57,10 +64,26 @@ impl Node for Peer {
 
     fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let mut current = self.interfaces.refresh().current(turn.worker);
-        let mailbox = &self.mailbox;
+        // A short loop for each thing to look up, so that the cache misses of many peers overlap.
+        for (place, found) in self.owners[..batch.len()].iter_mut().enumerate() {
+            let meta = batch.packet(place).meta;
+            *found = current.at(meta.egress).and_then(|here| owner(here.interface, meta));
+        }
+        let mut last = None;
+        for (place, found) in self.owners[..batch.len()].iter().enumerate() {
+            let changed = std::mem::replace(&mut last, *found) != *found;
+            if let Some(peer) = found.filter(|_| changed)
+                && let Some(here) = current.at(batch.packet(place).meta.egress)
+                && let Some(session) = here.lookup.peer(peer).and_then(|outbound| outbound.session.as_ref())
+            {
+                session.warm();
+            }
+        }
+        let (mailbox, mut owners) = (&self.mailbox, self.owners.iter());
         batch.each(|mut packet| {
+            let owner = owners.next().copied().flatten();
             let here = current.at(packet.meta.egress).ok_or(Drop::NoInterface)?;
-            send(here, mailbox, turn.now_ns, &mut packet)
+            send(here, owner, (mailbox, turn.now_ns), &mut packet)
         });
     }
 
@@ -77,11 +100,15 @@ impl Node for Peer {
 }
 
 #[inline(always)]
-fn send(here: &mut Here<'_>, mailbox: &Mailbox, now_ns: u64, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn send(
+    here: &mut Here<'_>,
+    owner: Option<PeerId>,
+    (mailbox, now_ns): (&Mailbox, u64),
+    packet: &mut Packet<'_>,
+) -> Result<Next, Drop> {
     let Here { interface, lookup } = here;
     let (meta, data) = packet.split();
-    let peer = owner(interface, meta);
-    let Some((peer, outbound)) = peer.and_then(|peer| Some((peer, lookup.peer(peer)?))) else {
+    let Some((peer, outbound)) = owner.and_then(|peer| Some((peer, lookup.peer(peer)?))) else {
         return complain(meta, Complaint::HostUnreachable, Next::NoPeer, Drop::OwnNoPeer);
     };
     let is_v4 = meta.flags.has(Flags::IPV4);

@@ -55,6 +55,12 @@ impl Activity {
         may && self.asked_ns.compare_exchange(asked, now_ns, Relaxed, Relaxed).is_ok()
     }
 
+    /// Has the cache fetch what a packet will need, while there is other work to do.
+    #[inline(always)]
+    pub fn warm(&self) {
+        std::hint::black_box(self.last_sent_ns.load(Relaxed) ^ self.received.bytes.load(Relaxed));
+    }
+
     /// Counts messages sent and their bytes. Locked instructions: to be called with the sum of a run of packets.
     #[inline]
     pub fn count_sent(&self, packets: u64, bytes: u64) {

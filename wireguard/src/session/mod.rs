@@ -167,6 +167,13 @@ impl Session {
         self.age(now_ns) < REJECT_AFTER_TIME_NS
     }
 
+    /// Has the cache fetch what sending will need, while there is other work to do.
+    #[inline(always)]
+    pub fn warm(&self) {
+        std::hint::black_box(self.send.is_erased());
+        self.activity.warm();
+    }
+
     /// Whether [`take`](Self::take) would give a number now.
     #[inline]
     pub fn has_numbers(&self, now_ns: u64) -> bool {
@@ -218,15 +225,40 @@ impl Session {
     /// [`Refused`]
     #[inline]
     pub fn received(&self, arrival: &Arrival, now_ns: u64) -> Result<[Option<Notice>; 2], Refused> {
+        self.admit(arrival.counter, arrival.data, now_ns)?;
+        Ok(self.notices(arrival, now_ns))
+    }
+
+    /// The first half of [`received`](Self::received), which every packet needs.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    #[inline]
+    pub fn admit(&self, counter: u64, data: bool, now_ns: u64) -> Result<(), Refused> {
         if !self.alive(now_ns) {
             return Err(Refused::Expired);
         }
-        self.window.accept(arrival.counter)?;
-        self.activity.received(now_ns, arrival.data);
-        // In time for a handshake before the session ends, should we have nothing to send (6.2).
+        self.window.accept(counter)?;
+        self.activity.received(now_ns, data);
+        Ok(())
+    }
+
+    /// Whether [`notices`](Self::notices) are worth asking for although the packet came by the way that is known.
+    #[inline]
+    pub fn has_news(&self, now_ns: u64) -> bool {
+        !self.confirmed.load(Relaxed) || self.ends_soon(now_ns)
+    }
+
+    /// The second half of [`received`](Self::received): what control has to know of an admitted packet.
+    #[cold]
+    pub fn notices(&self, arrival: &Arrival, now_ns: u64) -> [Option<Notice>; 2] {
+        [self.want(self.ends_soon(now_ns), now_ns), self.news(arrival)]
+    }
+
+    /// In time for a handshake before the session ends, should we have nothing to send (6.2).
+    fn ends_soon(&self, now_ns: u64) -> bool {
         let last_moment_ns = REJECT_AFTER_TIME_NS - KEEPALIVE_TIMEOUT_NS - REKEY_TIMEOUT_NS;
-        let wanted = self.want(self.initiator && self.age(now_ns) >= last_moment_ns, now_ns);
-        Ok([wanted, self.news(arrival)])
+        self.initiator && self.age(now_ns) >= last_moment_ns
     }
 
     fn news(&self, arrival: &Arrival) -> Option<Notice> {

@@ -35,6 +35,12 @@ impl Secret {
         (!self.erased.load(Relaxed)).then_some(key)
     }
 
+    /// Whether it has been wiped.
+    #[inline]
+    pub fn is_erased(&self) -> bool {
+        self.erased.load(Relaxed)
+    }
+
     /// Wipes the key.
     pub fn erase(&self) {
         self.erased.store(true, Relaxed);
