@@ -126,8 +126,8 @@ fn keepalives_end_here_and_count() {
     let status = world.gateways[1].tunnel.status(PeerId(0)).unwrap();
     assert_eq!(
         (status.received_packets, status.received_bytes),
-        (1, 32),
-        "handshakes are control's"
+        (2, 148 + 32),
+        "the initiation, and the keepalive"
     );
     assert_eq!(
         pass(&mut world, 2, 1, &[packet(2, 1, true, 100)]).len(),
