@@ -10,8 +10,9 @@ required=(
     iproute2 ethtool iputils-ping             # networks of namespaces
     iperf3 curl tcpdump nftables graphviz     # traffic, peers, pictures
 )
-# Serves a file faster than anything else at hand; the tests and the demo do without it where it cannot be had.
-optional=(nginx-light)
+# nginx serves a file faster than anything else at hand; the others are the peers of tunnels, and tshark reads what is on
+# the wire between. Tests and the demo do without what cannot be had.
+optional=(nginx-light wireguard-go wireguard-tools tshark)
 
 missing() {
     local package
@@ -33,7 +34,12 @@ read -r -a wanted <<<"$(missing "${required[@]}")"
 read -r -a extra <<<"$(missing "${optional[@]}")"
 if [ ${#wanted[@]} -eq 0 ]; then
     # Not worth fetching a package list for.
-    [ ${#extra[@]} -gt 0 ] && apt-cache show "${extra[@]}" >/dev/null 2>&1 || exit 0
+    known=()
+    for package in "${extra[@]}"; do
+        apt-cache show "$package" >/dev/null 2>&1 && known+=("$package")
+    done
+    extra=("${known[@]}")
+    [ ${#extra[@]} -gt 0 ] || exit 0
 fi
 
 as_root=()
@@ -64,10 +70,10 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     "${as_root[@]}" chmod 755 "$policy"
 fi
-if apt_get install --yes --no-install-recommends "${extra[@]}"; then
-    if command -v systemctl >/dev/null; then
-        "${as_root[@]}" systemctl --quiet disable nginx 2>/dev/null || true
-    fi
-else
-    echo "install-deps: ${extra[*]} cannot be had here; going on without" >&2
+for package in "${extra[@]}"; do
+    apt_get install --yes --no-install-recommends "$package" ||
+        echo "install-deps: $package cannot be had here; going on without" >&2
+done
+if command -v systemctl >/dev/null; then
+    "${as_root[@]}" systemctl --quiet disable nginx 2>/dev/null || true
 fi

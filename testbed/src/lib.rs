@@ -17,12 +17,14 @@ pub mod plane;
 pub mod process;
 pub mod skip;
 pub mod smol;
+pub mod wireguard_peer;
 
 pub use margay::Margay;
 pub use netns::{Host, Lab};
 pub use plane::Plane;
 pub use process::{Child, Output};
 pub use skip::{need_programs, need_root};
+pub use wireguard_peer::WireguardPeer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
