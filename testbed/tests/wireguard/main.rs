@@ -1,6 +1,7 @@
 //! Tunnels in the product's own graph, in simulated time and without root: what goes in at one end comes out at the
 //! other, once, in order and unchanged, and nothing else does.
 
+mod capture;
 mod errors;
 mod gateway;
 mod hostile;
