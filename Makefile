@@ -22,7 +22,7 @@ test: deps ## everything CI runs after formatting and lints
 	cargo test --workspace
 	$(MAKE) --no-print-directory loom miri
 
-demo: build ## two hosts with Margay between them; KEEP=1 leaves it running, STOP=1 ends that
+demo: build ## a router between hosts, and encrypted nodes; KEEP=1 leaves it running, STOP=1 ends that
 	cargo build --package testbed --example demo
 	$(ROOT) env MARGAY_BIN=$(abspath $(TARGET))/release/margay $(TARGET)/debug/examples/demo \
 		$(if $(KEEP),--keep) $(if $(STOP),--stop)
