@@ -72,7 +72,11 @@ const ELSEWHERE: &[&str] = &[
 fn the_table_covers_every_reason_that_a_packet_from_outside_can_meet() {
     let named: BTreeSet<String> = cases().iter().map(|case| case.1.to_owned()).collect();
     let stages = ["parse", "arp", "ndp", "local", "icmp-error"];
-    let of_stages = |reason: &String| stages.iter().any(|stage| reason.split('/').next() == Some(stage));
+    // Not the second instances: what they see was inside a tunnel, and its sender is known (tests/wireguard).
+    let of_stages = |reason: &String| {
+        let stage = reason.rsplit_once('/').map(|(stage, _)| stage);
+        stages.iter().any(|name| stage == Some(name))
+    };
     let all: BTreeSet<String> = plane()
         .reasons()
         .into_iter()
