@@ -115,13 +115,18 @@ impl Secret {
     pub fn read(path: &Path, kind: &'static str) -> Result<(Self, bool), KeyFileError> {
         let name = || path.display().to_string();
         let unreadable = |error| KeyFileError::Unreadable { path: name(), error };
-        // To open a pipe would wait for its other end.
-        let metadata = fs::metadata(path).map_err(unreadable)?;
+        // A pipe is opened without waiting for its other end, and then refused.
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(KeyFileError::NotAFile(name()));
         }
         let mut text = Zeroizing::new([0; FILE_BYTES]);
-        let mut file = fs::File::open(path).map_err(unreadable)?;
         let mut length = 0;
         while length < FILE_BYTES {
             match file.read(&mut text[length..]).map_err(unreadable)? {
@@ -281,6 +286,18 @@ mod tests {
         assert!(refused(folder.path()).contains("is not a file"));
         assert!(refused(Path::new("/dev/zero")).contains("is not a file"));
         assert!(refused(&folder.path().join("none")).contains("cannot read"));
+        let pipe = folder.path().join("pipe");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(
+            refused(&pipe).contains("is not a file"),
+            "nobody writes to it, and nobody waits"
+        );
         fs::write(&path, "root:x:0:0").unwrap();
         let said = refused(&path);
         assert!(said.contains("holds no key") && !said.contains("root"), "{said}");
