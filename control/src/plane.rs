@@ -221,7 +221,7 @@ impl State {
             Ok(()) => {
                 self.finish_tunnels(plan);
                 self.finish_ports(opened);
-                self.choose_tunnel_sources();
+                self.choose_tunnel_sources(plan);
                 Ok(())
             }
             Err(refusal) => {

@@ -338,6 +338,9 @@ impl State {
 
     /// Makes the routes into tunnels what allowed IPs say. Of several interfaces of a table, the first by name has it.
     pub(super) fn write_allowed(&mut self, plan: Option<&Plan>) -> Result<(), Full> {
+        if plan.is_some_and(|plan| coming(plan).chain(going(plan)).next().is_none()) {
+            return Ok(());
+        }
         let gone: HashSet<(Kind, &str)> = plan
             .into_iter()
             .flat_map(going)
@@ -386,8 +389,12 @@ impl State {
         self.interfaces.current().source_for(port, vrf, remote)
     }
 
-    /// Has peers spoken to from addresses that are still ours.
-    pub(super) fn choose_tunnel_sources(&self) {
+    /// After ports or tunnels have changed, has peers spoken to from addresses that are still ours.
+    pub(super) fn choose_tunnel_sources(&self, plan: &Plan) {
+        let mut kinds = [Kind::Port, Kind::WireguardInterface].into_iter();
+        if !kinds.any(|kind| plan.of_kind(kind).next().is_some()) {
+            return;
+        }
         let (interfaces, now) = (self.interfaces.current(), self.moment());
         for running in self.tunnels.lock().list.values_mut() {
             let vrf = running.outside;

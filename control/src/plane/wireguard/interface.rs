@@ -1,6 +1,6 @@
 //! One tunnel: the protocol, the peers by the names of their resources, and whose the addresses are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fastpath::fib;
@@ -27,6 +27,7 @@ pub(in crate::plane) struct Running {
     pub body: WireguardInterface,
     pub tunnel: Tunnel,
     pub peers: BTreeMap<String, Member>,
+    names: HashMap<PeerId, String>,
     allowed: AllowedIps,
     lookups: Arc<Lookups>,
     workers: usize,
@@ -56,6 +57,7 @@ impl Running {
             lookups: Lookups::new(&tunnel.tables(), workers),
             tunnel,
             peers: BTreeMap::new(),
+            names: HashMap::new(),
             allowed: AllowedIps::new(pool),
             workers,
         })
@@ -131,6 +133,7 @@ impl Running {
         }
         let handshakes = self.peers.get(name).map_or(0, |member| member.handshakes);
         let body = body.clone();
+        self.names.insert(id, name.to_owned());
         self.peers.insert(name.to_owned(), Member { id, body, handshakes });
         Ok(())
     }
@@ -138,8 +141,9 @@ impl Running {
     /// Ends everything with a peer.
     pub fn remove_peer(&mut self, name: &str, pool: &mut fib::Pool, now: Now) {
         let Some(member) = self.peers.remove(name) else { return };
+        self.names.remove(&member.id);
         if let Err(full) = self.allowed.forget(pool, member.id) {
-            // They lead to a peer that is not there: closed, not open.
+            // They lead to a peer that is not there: closed, not open. Whoever gets its number is given its own, or refused.
             tracing::warn!("cannot take back the allowed IPs of {name}: {full}");
         }
         self.tunnel.remove(member.id, now);
@@ -186,7 +190,8 @@ impl Running {
 
     /// A session of a peer came into use.
     pub fn established(&mut self, id: PeerId) {
-        if let Some(member) = self.peers.values_mut().find(|member| member.id == id) {
+        let name = self.names.get(&id);
+        if let Some(member) = name.and_then(|name| self.peers.get_mut(name)) {
             member.handshakes += 1;
         }
     }
