@@ -114,6 +114,16 @@ fn a_file_goes_in_and_comes_out_again() {
     // And back: the same resources.
     let (again, _) = good(&["wg", "import", "-", "--name", "wg0", "--out", text(&keys)], &exported);
     assert_eq!(again, yaml);
+    // A name of a key that a shell would take for a command is not handed to wg-quick.
+    let odd = keys.join("a;b.key");
+    std::fs::copy(keys.join("wg0.key"), &odd).unwrap();
+    let changed = yaml.replace(text(&keys.join("wg0.key")), text(&odd));
+    good(&[&["apply", "-f", "-"][..], &socket].concat(), &changed);
+    let refused = bad(&[&["wg", "export", "wg0"][..], &socket].concat(), "");
+    assert!(
+        refused.contains("a;b.key` has a name that a shell takes apart"),
+        "{refused}"
+    );
     let missing = bad(&[&["wg", "export", "wg7"][..], &socket].concat(), "");
     assert!(missing.contains("WireguardInterface/wg7 does not exist"), "{missing}");
 }

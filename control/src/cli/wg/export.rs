@@ -47,8 +47,25 @@ impl Export {
                 ours.push((peer.metadata.name, peer.body.spec));
             }
         }
-        output::print(&file(&interface.body.spec, &ours))
+        let interface = interface.body.spec;
+        let keys = ours.iter().filter_map(|(_, peer)| peer.preshared_key_file.as_ref());
+        for path in keys.chain([&interface.private_key_file]) {
+            check_word(path)?;
+        }
+        output::print(&file(&interface, &ours))
     }
+}
+
+/// wg-quick gives its commands to a shell, and puts the interface's name in the place of `%i`.
+fn check_word(path: &str) -> Result<(), Error> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@:,".contains(&byte);
+    if path.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "the key file `{}` has a name that a shell takes apart, and wg-quick would; give the file a plainer one",
+        path.escape_debug()
+    )))
 }
 
 fn resource(value: Value) -> Result<Resource, Error> {
