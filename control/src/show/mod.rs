@@ -62,7 +62,7 @@ macro_rules! views {
 views! {
     /// Ports, their state and counters.
     Ports, "ports", Vec<ports::PortView>, ports, ports::table;
-    /// Routes: connected, local and static.
+    /// Routes: connected, local, static and of tunnels.
     Routes, "routes", Vec<routes::RouteView>, routes, routes::table;
     /// Neighbours, given and resolved.
     Neighbors, "neighbors", Vec<neighbors::NeighborView>, neighbors, neighbors::table;
