@@ -128,6 +128,8 @@ impl Encryption {
                 self.set_route(&route.dst, remote.then_some(route.dst_node_name));
             }
             To::RouteRemove(route) => self.set_route(&route.dst, None),
+            // Policy is told to somebody else.
+            _ => {}
         }
     }
 

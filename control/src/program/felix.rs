@@ -1,7 +1,11 @@
-//! Messages of Felix's data-plane protocol, as far as encryption needs them. Names of messages and fields are those of
-//! `felix/proto/felixbackend.proto` (Calico); the frames around them are read elsewhere.
+//! Messages of Felix's data-plane protocol, as far as encryption and policy need them. Names of messages and fields are
+//! those of `felix/proto/felixbackend.proto` (Calico); the frames around them are read elsewhere.
+
+mod policy;
 
 use std::collections::BTreeMap;
+
+pub use policy::*;
 
 /// A message to the data plane.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,28 @@ pub enum ToDataplane {
     RouteUpdate(RouteUpdate),
     /// Nobody has the prefix any more.
     RouteRemove(RouteRemove),
+    /// See [`IpSetUpdate`].
+    IpSetUpdate(IpSetUpdate),
+    /// See [`IpSetDeltaUpdate`].
+    IpSetDeltaUpdate(IpSetDeltaUpdate),
+    /// The set of this name is gone.
+    IpSetRemove(String),
+    /// See [`ActivePolicyUpdate`].
+    ActivePolicyUpdate(ActivePolicyUpdate),
+    /// The policy is gone.
+    ActivePolicyRemove(PolicyId),
+    /// See [`ActiveProfileUpdate`].
+    ActiveProfileUpdate(ActiveProfileUpdate),
+    /// The profile of this name is gone.
+    ActiveProfileRemove(String),
+    /// See [`WorkloadEndpointUpdate`].
+    WorkloadEndpointUpdate(WorkloadEndpointUpdate),
+    /// The endpoint is gone.
+    WorkloadEndpointRemove(WorkloadEndpointId),
+    /// See [`HostEndpointUpdate`].
+    HostEndpointUpdate(HostEndpointUpdate),
+    /// The endpoint of this name is gone.
+    HostEndpointRemove(String),
 }
 
 /// Settings.
