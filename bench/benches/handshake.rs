@@ -185,7 +185,7 @@ fn memory() {
     assert!(
         peers
             .iter()
-            .all(|peer| host.lookup.peer(*peer).is_some_and(|peer| peer.session.is_some()))
+            .all(|peer| host.lookup.peer(*peer).is_some_and(|peer| peer.session().is_some()))
     );
     let each = (resident() - before) / PEERS as f64 / 1024.0;
     record(

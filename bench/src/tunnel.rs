@@ -161,14 +161,14 @@ impl Spoke {
         let mut lookup = Lookup::new(&hub.tables());
         let ours = lookup
             .peer(peer)
-            .and_then(|outbound| outbound.session.clone())
+            .and_then(|outbound| outbound.session().cloned())
             .expect("a session");
         let notice = wireguard::session::Notice::Confirmed(ours.remote(), ends(here, there));
         tunnel.notice(notice, now());
         let mut lookup = Lookup::new(&tunnel.tables());
         let session = lookup
             .peer(of_hub)
-            .and_then(|outbound| outbound.session.clone())
+            .and_then(|outbound| outbound.session().cloned())
             .expect("a session");
         Self {
             peer,

@@ -81,8 +81,11 @@ impl Peer {
 
     /// Lets workers see the current session and endpoint.
     pub fn publish(&self, context: &mut Context) {
+        // A confirmed one that is still there is a spare, which the peer does not use.
+        let next = self.sessions.next.as_ref().filter(|next| !next.is_confirmed());
         let outbound = Outbound {
-            session: self.sessions.current.clone(),
+            current: self.sessions.current.clone(),
+            next: next.cloned(),
             ends: self.ends,
             unreachable: self.unreachable,
             activity: self.activity.clone(),
@@ -172,7 +175,8 @@ impl Peer {
         let outdated = self.sessions.answered(session);
         context.retire([outdated]);
         self.received(size_of::<Initiation>(), now_ns);
-        self.move_to(ends, context);
+        self.ends = Some(ends);
+        self.publish(context);
         self.set_unreachable(false, context);
         self.jar.sign(&self.keys, message.as_mut_bytes(), now_ns);
         self.send(ends, message.as_bytes(), context);
@@ -218,9 +222,12 @@ impl Peer {
         self.timers.answered();
         self.forget_question(context);
         self.move_to(ends, context);
-        if let Confirmed::Current(outdated) = confirmed {
-            context.retire([outdated]);
-            self.use_current(context);
+        match confirmed {
+            Confirmed::Current(outdated) => {
+                context.retire([outdated]);
+                self.use_current(context);
+            }
+            Confirmed::Spare => self.publish(context),
         }
     }
 

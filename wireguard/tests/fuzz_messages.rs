@@ -128,7 +128,7 @@ impl Scene {
     /// All that a message could change.
     fn state(&mut self) -> impl PartialEq + fmt::Debug + use<> {
         let peer = PeerId(0);
-        let session = self.host.lookup.peer(peer).and_then(|peer| peer.session.clone());
+        let session = self.host.lookup.peer(peer).and_then(|peer| peer.session().cloned());
         let (tunnel, arrived) = (&self.host.tunnel, self.host.arrived.len());
         (
             session.map(|session| (session.local(), session.packets_sent())),

@@ -226,7 +226,7 @@ proptest! {
         prop_assert!(world.datagrams - before <= 4, "{} datagrams of two silent hosts", world.datagrams - before);
         for host in &mut world.hosts {
             prop_assert_eq!(host.tunnel.next_wake(), None);
-            prop_assert!(host.lookup.peer(PeerId(0)).unwrap().session.is_none());
+            prop_assert!(host.lookup.peer(PeerId(0)).unwrap().session().is_none());
         }
     }
 }
@@ -273,7 +273,7 @@ fn a_removed_peer_is_gone_and_its_packets_with_it() {
     settle(&mut a, &mut b, now);
     a.send(of_b, b"hello", now);
     let (_, packet) = a.out.pop_front().unwrap();
-    let held = b.lookup.peer(of_a).unwrap().session.clone().unwrap();
+    let held = b.lookup.peer(of_a).unwrap().session().cloned().unwrap();
     b.tunnel.remove(of_a, now);
     assert!(b.receive(&packet, a.address, now).is_err());
     assert!(
@@ -281,6 +281,47 @@ fn a_removed_peer_is_gone_and_its_packets_with_it() {
         "wiped, though a worker has it"
     );
     assert_eq!((b.tunnel.next_wake(), b.tunnel.status(of_a)), (None, None));
+}
+
+#[test]
+fn a_peer_that_starts_anew_is_answered_before_control_has_heard() {
+    let now = common::at(SECOND);
+    let (mut a, mut b, of_b, of_a) = pair([0; 32], now);
+    a.send(of_b, b"hello", now);
+    settle(&mut a, &mut b, now);
+    // It comes back with nothing but its keys, somewhere else.
+    let now = common::at(30 * SECOND);
+    let mut a = Host::new(&[1; 32], "192.0.2.77:7777", 33);
+    let of_b = a.add(common::public(&[2; 32]), [0; 32], Some(b.address), now);
+    a.send(of_b, b"again", now);
+    let (_, initiation) = a.out.pop_front().unwrap();
+    b.receive(&initiation, a.address, now).unwrap();
+    let old = b.lookup.peer(of_a).unwrap().session().unwrap().local();
+    let (_, response) = b.out.pop_front().unwrap();
+    a.receive(&response, b.address, now).unwrap();
+    let (_, first) = a.out.pop_front().unwrap();
+    // A worker opens the packet; its notice is still on the way to control.
+    let ends = Ends {
+        remote: a.address,
+        local: Some(b.address.ip()),
+    };
+    let opened = wireguard::session::single::open(&mut b.lookup, &first, ends, now.ns).unwrap();
+    let outbound = b.lookup.peer(of_a).unwrap();
+    let session = outbound.session().unwrap();
+    assert_ne!(session.local(), old);
+    assert_eq!(outbound.ends.unwrap().remote, a.address);
+    let (answer, _) = wireguard::session::single::seal(session, b"welcome back", now.ns).unwrap();
+    a.receive(&answer, b.address, now).unwrap();
+    assert_eq!(a.arrived.len(), 1);
+    // Nothing changes when control hears at last.
+    opened
+        .notices
+        .into_iter()
+        .flatten()
+        .for_each(|notice| b.tunnel.notice(notice, now));
+    b.send(of_a, b"and again", now);
+    settle(&mut a, &mut b, now);
+    assert_eq!(a.arrived.len(), 2);
 }
 
 #[test]

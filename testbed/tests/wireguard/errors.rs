@@ -121,8 +121,8 @@ fn discovery_makes_no_sense_in_a_tunnel() {
     let session = lookup
         .peer(wireguard::peer::PeerId(0))
         .unwrap()
-        .session
-        .clone()
+        .session()
+        .cloned()
         .unwrap();
     let (message, _) = wireguard::session::single::seal(&session, &solicitation, world.now).unwrap();
     super::hostile::hear(&world, 2, 1, &message);

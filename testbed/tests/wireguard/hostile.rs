@@ -18,7 +18,7 @@ pub fn hear(world: &World, number: u8, from: u8, message: &[u8]) {
 /// A message of gateway 1 to gateway 2 with this inside.
 fn sealed(world: &World, text: &[u8]) -> Vec<u8> {
     let mut lookup = Lookup::new(&world.gateways[0].tunnel.tables());
-    let session = lookup.peer(PeerId(0)).unwrap().session.clone().unwrap();
+    let session = lookup.peer(PeerId(0)).unwrap().session().cloned().unwrap();
     single::seal(&session, text, world.now).unwrap().0
 }
 

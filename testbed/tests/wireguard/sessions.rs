@@ -160,7 +160,7 @@ fn answers_follow_both_ends() {
     let mut world = World::established(true, Settings::default());
     let seal = |world: &World, length: usize| {
         let mut lookup = wireguard::session::Lookup::new(&world.gateways[0].tunnel.tables());
-        let session = lookup.peer(PeerId(0)).unwrap().session.clone().unwrap();
+        let session = lookup.peer(PeerId(0)).unwrap().session().cloned().unwrap();
         wireguard::session::single::seal(&session, &packet(1, 2, true, length), world.now)
             .unwrap()
             .0

@@ -149,7 +149,7 @@ fn run(batch: &mut Batch<'_, Encrypt>, first: usize) -> (PortId, PeerId, usize) 
 /// A run of `count` packets, and the number of the first.
 fn begin(here: &mut Here<'_>, peer: PeerId, count: u64, now_ns: u64) -> Result<(Run, u64), Drop> {
     let (interface, outbound) = (here.interface, here.lookup.peer(peer).ok_or(Drop::NoSession)?);
-    let (session, ends) = outbound.session.as_ref().zip(outbound.ends).ok_or(Drop::NoSession)?;
+    let (session, ends) = outbound.session().zip(outbound.ends).ok_or(Drop::NoSession)?;
     let outer = Outer::new(interface.vrf, ends, interface.listen_port).ok_or(Drop::NoSource)?;
     let numbers = session.take(count, now_ns).ok_or(Drop::NoSession)?;
     let key = session.send_key().ok_or(Drop::NoSession)?;
@@ -236,7 +236,7 @@ fn seal(aead: Aead, batch: &mut Batch<'_, Encrypt>, runs: &[Run], jobs: &[Job]) 
 /// Tells the session what is sent under it.
 fn settle(here: &mut Here<'_>, mailbox: &Mailbox, peer: PeerId, (packets, bytes): (u64, u64), now_ns: u64) {
     let port = here.interface.port;
-    if let Some(session) = here.lookup.peer(peer).and_then(|outbound| outbound.session.as_ref()) {
+    if let Some(session) = here.lookup.peer(peer).and_then(|outbound| outbound.session()) {
         session.activity().count_sent(packets, bytes);
         if let Some(notice) = session.sent(now_ns, true) {
             mailbox.tell(port, notice);

@@ -74,7 +74,7 @@ impl Node for Peer {
             let changed = std::mem::replace(&mut last, *found) != *found;
             if let Some(peer) = found.filter(|_| changed)
                 && let Some(here) = current.at(batch.packet(place).meta.egress)
-                && let Some(session) = here.lookup.peer(peer).and_then(|outbound| outbound.session.as_ref())
+                && let Some(session) = here.lookup.peer(peer).and_then(|outbound| outbound.session())
             {
                 session.warm();
             }
@@ -124,11 +124,7 @@ fn send(
             complain(meta, Complaint::TooBig, Next::TooBig, Drop::OwnTooBig)
         };
     }
-    if !outbound
-        .session
-        .as_ref()
-        .is_some_and(|session| session.has_numbers(now_ns))
-    {
+    if !outbound.session().is_some_and(|session| session.has_numbers(now_ns)) {
         return wait(interface, peer, outbound, mailbox, now_ns, meta);
     }
     if !meta.flags.has(Flags::OWN) && !lower_hop_limit(head, is_v4) {

@@ -40,8 +40,10 @@ pub struct Session {
     receive: Secret,
     counter: Counter,
     window: Window,
-    /// The peer has shown that it has the keys, or has told us so. Until then we do not send under them.
+    /// Control knows that the peer has the keys.
     confirmed: AtomicBool,
+    /// A worker has seen that the peer has the keys. Before that, nobody sends under them.
+    proven: AtomicBool,
     activity: Arc<Activity>,
 }
 
@@ -72,14 +74,26 @@ impl Ends {
 
 /// How to reach a peer.
 pub struct Outbound {
-    /// The session to send under; none until a handshake is done.
-    pub session: Option<Arc<Session>>,
+    /// In use; none until a handshake is done.
+    pub(crate) current: Option<Arc<Session>>,
+    /// What we answered the peer's latest question with, until control has heard that it uses it.
+    pub(crate) next: Option<Arc<Session>>,
     /// Where its packets go. With a session there is always a way.
     pub ends: Option<Ends>,
     /// Whether it was asked for a session in vain, or there is nowhere to ask: its packets are not worth keeping.
     pub unreachable: bool,
     /// Of this peer.
     pub activity: Arc<Activity>,
+}
+
+impl Outbound {
+    /// The session to send under. A peer that starts anew has forgotten the one in use: the next one serves from its first
+    /// packet on, before control has heard.
+    #[inline]
+    pub fn session(&self) -> Option<&Arc<Session>> {
+        let next = self.next.as_ref().filter(|next| next.proven.load(Relaxed));
+        next.or(self.current.as_ref())
+    }
 }
 
 /// What control has to know of what a worker saw.
@@ -127,6 +141,7 @@ impl Session {
             counter: Counter::new(0),
             window: Window::new(),
             confirmed: AtomicBool::new(parties.initiator),
+            proven: AtomicBool::new(parties.initiator),
             activity,
         }
     }
@@ -263,6 +278,7 @@ impl Session {
 
     fn news(&self, arrival: &Arrival) -> Option<Notice> {
         if !self.confirmed.load(Relaxed) {
+            self.proven.store(true, Relaxed);
             // By every packet until control has heard: a full queue may have lost the first.
             return Some(Notice::Confirmed(self.local, arrival.ends));
         }
@@ -285,6 +301,10 @@ impl Session {
 
     pub(crate) fn confirm(&self) {
         self.confirmed.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Relaxed)
     }
 
     pub(crate) fn erase(&self) {

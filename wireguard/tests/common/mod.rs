@@ -86,7 +86,7 @@ impl Host {
     /// What the worker and the waiting room do with a packet from inside.
     pub fn send(&mut self, peer: PeerId, packet: &[u8], now: Now) {
         let outbound = self.lookup.peer(peer).unwrap().clone();
-        let session = outbound.session.as_ref();
+        let session = outbound.session();
         match (session.and_then(|session| seal(session, packet, now.ns)), outbound.ends) {
             (Some((bytes, notice)), Some(ends)) => {
                 self.out.push_back((ends.remote, bytes));
