@@ -1,5 +1,6 @@
 //! Where the server and the plane meet.
 
+use crate::capture::{CaptureRequest, Capturing};
 use crate::refusal::Refusal;
 use crate::show::drops::DropView;
 use crate::show::graph::GraphView;
@@ -57,6 +58,9 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Forgets the packets traced and stops tracing.
     fn trace_clear(&self);
+
+    /// Captures packets, until what is returned is dropped.
+    fn capture(&self, request: &CaptureRequest) -> Result<Capturing, Refusal>;
 
     /// Whether every port asked for at start is up.
     fn ready(&self) -> bool;

@@ -1,6 +1,7 @@
 //! Intent in, snapshots out: what the user writes, the socket it comes through, and the program `margay`.
 
 pub mod api;
+pub mod capture;
 pub mod cli;
 pub mod intent;
 pub mod keys;

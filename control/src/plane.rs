@@ -1,5 +1,6 @@
 //! The running data plane: what control knows, and the hands it has in the workers.
 
+mod capture;
 mod devices;
 mod neighbours;
 mod ports;
@@ -136,6 +137,7 @@ struct State {
     routes: BTreeMap<String, RouteSpec>,
     permanent: BTreeMap<String, NeighborSpec>,
     trace: Trace,
+    armed: capture::Armed,
 }
 
 impl State {
@@ -199,6 +201,7 @@ impl State {
             routes: BTreeMap::new(),
             permanent: BTreeMap::new(),
             trace: Trace::default(),
+            armed: capture::Armed::default(),
         };
         Ok((state, manual_workers))
     }

@@ -5,6 +5,7 @@
 //! without asking anything makes room.
 
 mod body;
+mod capture;
 mod connection;
 mod extract;
 mod patience;

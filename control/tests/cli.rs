@@ -254,7 +254,9 @@ fn help_offers_what_there_is() {
         "{help}"
     );
     let help = good(&running, &["--help"]);
-    for command in ["run", "apply", "delete", "get", "show", "trace", "wg", "version"] {
+    for command in [
+        "run", "apply", "delete", "get", "show", "trace", "capture", "wg", "version",
+    ] {
         assert!(help.contains(command), "{help}");
     }
 }

@@ -108,6 +108,7 @@ fn what_is_not_there_is_said_in_a_sentence() {
         ),
         ("DELETE", "/v1/apply", 405, "/v1/apply does not take DELETE"),
         ("POST", "/v1/trace", 400, "the request to trace is not understood"),
+        ("POST", "/v1/capture", 400, "the request to capture is not understood"),
     ];
     for (method, path, status, part) in cases {
         let (is, answer) = ask(socket, method, path, "application/json", "");

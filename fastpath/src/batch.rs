@@ -5,7 +5,7 @@ use crate::arena::{Arena, FrameIndex};
 use crate::counters::Counter;
 use crate::node::{Label, Node, Sink};
 use crate::packet::Packet;
-use crate::vector::Vector;
+use crate::vector::{BATCH_MAX, Vector};
 use std::marker::PhantomData;
 
 /// Marks a route as a drop reason.
@@ -98,11 +98,38 @@ fn route<N: Node>(fate: Result<N::Next, N::Drop>) -> u8 {
     }
 }
 
+/// Frames that a sink refused, and why, marked as routes are.
+pub(crate) struct Refused {
+    pub frames: Vector,
+    pub reasons: Vec<u8>,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self {
+            frames: Vector::default(),
+            reasons: Vec::with_capacity(BATCH_MAX),
+        }
+    }
+}
+
+impl Refused {
+    fn push(&mut self, frame: FrameIndex, reason: u8) {
+        self.frames.0.push(frame);
+        self.reasons.push(DROP | reason);
+    }
+
+    pub(crate) fn append(&mut self, frames: &mut Vector, reason: u8) {
+        self.reasons.resize(self.reasons.len() + frames.len(), DROP | reason);
+        self.frames.0.append(&mut frames.0);
+    }
+}
+
 /// A sink's view of its vector: it takes frames out, or refuses them.
 pub struct Delivery<'a, S: Sink> {
     arena: &'a Arena,
     vector: &'a mut Vector,
-    refused: &'a mut Vector,
+    refused: &'a mut Refused,
     drops: &'a [Counter],
     sink: PhantomData<S>,
 }
@@ -113,7 +140,7 @@ impl<'a, S: Sink> Delivery<'a, S> {
     pub(crate) unsafe fn new(
         arena: &'a Arena,
         vector: &'a mut Vector,
-        refused: &'a mut Vector,
+        refused: &'a mut Refused,
         drops: &'a [Counter],
     ) -> Self {
         Self {
@@ -163,7 +190,7 @@ impl<'a, S: Sink> Delivery<'a, S> {
             let found = look(&mut unsafe { self.arena.packet(&frame) });
             if let Err((frame, reason)) = take(frame, found) {
                 self.drops[usize::from(reason.index())].add(1);
-                self.refused.0.push(frame);
+                self.refused.push(frame, reason.index());
             }
         }
     }
@@ -171,12 +198,12 @@ impl<'a, S: Sink> Delivery<'a, S> {
     /// Refuses a frame that was taken before.
     pub fn refuse(&mut self, frame: FrameIndex, reason: S::Drop) {
         self.drops[usize::from(reason.index())].add(1);
-        self.refused.0.push(frame);
+        self.refused.push(frame, reason.index());
     }
 
     /// Refuses every packet that is left.
     pub fn refuse_rest(&mut self, reason: S::Drop) {
         self.drops[usize::from(reason.index())].add(self.vector.len() as u64);
-        self.refused.0.append(&mut self.vector.0);
+        self.refused.append(self.vector, reason.index());
     }
 }

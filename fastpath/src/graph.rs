@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::arena::{Arena, FrameIndex};
-use crate::batch::{Batch, DROP, Delivery, UNDECIDED};
+use crate::batch::{Batch, DROP, Delivery, Refused, UNDECIDED};
 use crate::builder::StageInfo;
+use crate::capture::{Capture, Reason};
 use crate::clock;
 use crate::counters::Counters;
 use crate::local::Local;
@@ -32,11 +33,11 @@ pub(crate) struct Ground<'a> {
 }
 
 pub(crate) trait AnySink: Send {
-    fn run(&mut self, ground: &mut Ground<'_>, inbox: &mut Vector, refused: &mut Vector, counters: &Counters);
+    fn run(&mut self, ground: &mut Ground<'_>, inbox: &mut Vector, refused: &mut Refused, counters: &Counters);
 }
 
 impl<S: Sink> AnySink for S {
-    fn run(&mut self, ground: &mut Ground<'_>, inbox: &mut Vector, refused: &mut Vector, counters: &Counters) {
+    fn run(&mut self, ground: &mut Ground<'_>, inbox: &mut Vector, refused: &mut Refused, counters: &Counters) {
         // SAFETY: as for nodes; what the sink takes leaves the inbox.
         let mut delivery = unsafe { Delivery::new(ground.arena, inbox, refused, &counters.drops) };
         self.accept(ground.turn, ground.local, &mut delivery);
@@ -72,8 +73,9 @@ pub struct Graph {
     sources: usize,
     /// The source that is asked first in the next turn.
     first: usize,
-    refused: Vector,
+    refused: Refused,
     tracer: Option<Tracer>,
+    capture: Option<Capture>,
     infos: Arc<[StageInfo]>,
 }
 
@@ -84,8 +86,9 @@ impl Graph {
             stages,
             sources,
             first: 0,
-            refused: Vector::default(),
+            refused: Refused::default(),
             tracer: None,
+            capture: None,
             infos,
         }
     }
@@ -103,6 +106,11 @@ impl Graph {
     /// Arms a trace, or ends it.
     pub fn trace(&mut self, tracer: Option<Tracer>) {
         self.tracer = tracer;
+    }
+
+    /// Arms a capture, or ends it.
+    pub fn capture(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
     }
 
     /// Inhales at most one vector and carries every packet to a sink. How many packets there were.
@@ -165,6 +173,12 @@ impl Graph {
                 if self.tracer.is_some() {
                     self.mark(ground, at, before);
                 }
+                if let Some(capture) = &self.capture
+                    && capture.watches_source(&self.infos[at].name)
+                {
+                    let frames = &mut self.stages[self.stages[at].targets[0]].inbox.0[before..];
+                    see(capture, ground, frames, None);
+                }
             }
             *clock = now;
         }
@@ -191,6 +205,11 @@ impl Graph {
             };
             record(tracer, ground, at, &mut placed.inbox.0, fate);
         }
+        if let Some(capture) = &self.capture
+            && capture.watches_drops()
+        {
+            see_dropped(capture, ground, at, &mut placed.inbox.0, routes);
+        }
         placed.scatter(routes, ahead, at + 1, ground.local);
     }
 
@@ -198,6 +217,11 @@ impl Graph {
         let placed = &mut self.stages[at];
         if let Some(tracer) = &self.tracer {
             record(tracer, ground, at, &mut placed.inbox.0, |_| Fate::Taken);
+        }
+        if let Some(capture) = &self.capture
+            && capture.watches_sink(&self.infos[at].name)
+        {
+            see(capture, ground, &mut placed.inbox.0, None);
         }
         if let Stage::Sink(sink) = &mut placed.stage {
             sink.run(ground, &mut placed.inbox, &mut self.refused, &placed.counters);
@@ -208,10 +232,18 @@ impl Graph {
             self.infos[at].name
         );
         if !placed.inbox.is_empty() {
-            placed.counters.drops[placed.counters.drops.len() - 1].add(placed.inbox.len() as u64);
-            self.refused.0.append(&mut placed.inbox.0);
+            let last = placed.counters.drops.len() - 1;
+            placed.counters.drops[last].add(placed.inbox.len() as u64);
+            self.refused.append(&mut placed.inbox, last as u8);
         }
-        self.refused.drain().for_each(|frame| ground.local.frames.give(frame));
+        let Refused { frames, reasons } = &mut self.refused;
+        if let Some(capture) = &self.capture
+            && capture.watches_drops()
+        {
+            see_dropped(capture, ground, at, &mut frames.0, reasons);
+        }
+        reasons.clear();
+        frames.drain().for_each(|frame| ground.local.frames.give(frame));
     }
 
     /// Marks the packets that the armed trace wants among those just received.
@@ -252,6 +284,26 @@ fn record(
                 seen: Seen::new(meta, data),
             });
         }
+    }
+}
+
+/// Shows packets to an armed capture.
+fn see(capture: &Capture, ground: &mut Ground<'_>, frames: &mut [FrameIndex], reason: Option<Reason>) {
+    for frame in frames {
+        let mut packet = ground.local.frames.packet(frame);
+        let (meta, data) = packet.split();
+        capture.see(meta, data, ground.turn.now_ns, reason);
+    }
+}
+
+/// Shows those of `frames` to an armed capture that are dropped. A sink's reasons are marked as those of nodes are.
+fn see_dropped(capture: &Capture, ground: &mut Ground<'_>, stage: usize, frames: &mut [FrameIndex], routes: &[u8]) {
+    for (frame, route) in frames.iter_mut().zip(routes).filter(|(_, route)| **route >= DROP) {
+        let reason = Reason {
+            stage: stage as u16,
+            drop: route & !DROP,
+        };
+        see(capture, ground, std::slice::from_mut(frame), Some(reason));
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod batch;
 pub mod builder;
+pub mod capture;
 pub mod clock;
 pub mod counters;
 pub mod events;

@@ -1,5 +1,6 @@
 //! A worker: one thread, pinned to one core, that turns its graph.
 
+use crate::capture::Capture;
 use crate::clock::{self, Clock};
 use crate::counters::Counter;
 use crate::graph::Graph;
@@ -83,6 +84,8 @@ pub enum Command {
     SetUp(PortId, bool),
     /// Arm a trace.
     Trace(Option<Tracer>),
+    /// Arm a capture, or end it.
+    Capture(Option<Capture>),
     /// Bring the counters up to date that cost a system call. Answers when it is done.
     Sample(Sender<()>),
 }
@@ -312,6 +315,7 @@ impl Run {
                 Command::SetWay(..) => {}
                 Command::SetUp(port, up) => self.local.queues.set_up(port, up),
                 Command::Trace(tracer) => self.graph.trace(tracer),
+                Command::Capture(capture) => self.graph.capture(capture),
                 Command::Sample(done) => {
                     self.local.queues.sample();
                     let _ = done.send(());

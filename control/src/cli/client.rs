@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -53,6 +53,38 @@ impl Client {
         self.call(Method::DELETE, path, None)
     }
 
+    /// Gives what a request is answered to `each`, as it comes, until it ends or the user ends it with Ctrl-C.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let body = serde_json::to_vec(body).map_err(|error| Error::Failed(format!("cannot send this: {error}")))?;
+        self.runtime.block_on(async {
+            let response = self.send(Method::POST, path, Some(body)).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let bytes = body.collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+                return Err(self.refused(status, &bytes));
+            }
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _ = tokio::signal::ctrl_c() => None,
+                };
+                match frame {
+                    None => return Ok(()),
+                    Some(frame) => {
+                        let frame = frame.map_err(|error| self.broken(&error))?;
+                        frame.data_ref().map_or(Ok(()), |piece| each(piece))?;
+                    }
+                }
+            }
+        })
+    }
+
     fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Error> {
         // Within the runtime, whose clock it needs.
         let exchange = async { tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await };
@@ -68,25 +100,34 @@ impl Client {
             }
             return serde_json::from_slice(&body).map_err(super::output::odd);
         }
-        match serde_json::from_slice::<Refusal>(&body) {
-            Ok(refusal) => Err(Error::Failed(refusal.error)),
-            Err(_) => Err(Error::Failed(format!(
-                "{} answered with {status}",
-                self.socket.display()
-            ))),
-        }
+        Err(self.refused(status, &body))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
+        Error::Failed(match serde_json::from_slice::<Refusal>(body) {
+            Ok(refusal) => refusal.error,
+            Err(_) => format!("{} answered with {status}", self.socket.display()),
+        })
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Error {
+        Error::Failed(format!("{} broke off the conversation: {error}", self.socket.display()))
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<(StatusCode, Bytes), Error> {
+        let response = self.send(method, path, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        Ok((status, body.map_err(|error| self.broken(&error))?.to_bytes()))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, Error> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| self.unreachable(&error))?;
-        let broken = |error: hyper::Error| {
-            Error::Failed(format!("{} broke off the conversation: {error}", self.socket.display()))
-        };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(broken)?;
+            .map_err(|error| self.broken(&error))?;
         // What ends the connection ends the request too, and is said there.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", "margay");
@@ -96,10 +137,7 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| Error::Usage(format!("{path} cannot be asked for: {error}")))?;
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-        Ok((status, body))
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
     }
 
     fn unreachable(&self, error: &io::Error) -> Error {

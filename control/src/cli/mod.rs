@@ -1,6 +1,7 @@
 //! The command line: a thin client of the socket, and `run`.
 
 mod apply;
+mod capture;
 mod client;
 mod files;
 mod get;
@@ -50,6 +51,8 @@ enum Command {
     Show(show::Show),
     /// Follow packets through the graph
     Trace(trace::Trace),
+    /// Write packets to a file that Wireshark reads
+    Capture(capture::Capture),
     /// Make keys, and turn files of wg-quick into resources and back
     Wg(wg::Wg),
     /// Print the version of this program
@@ -118,6 +121,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Get(command) => command.carry_out(),
         Command::Show(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
+        Command::Capture(command) => command.carry_out(),
         Command::Wg(command) => command.carry_out(),
         Command::Version(Version { output }) => {
             let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });

@@ -55,6 +55,11 @@ pub(super) fn warn(message: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{yellow}warning:{yellow:#} {message}");
 }
 
+/// Writes what is worth a word to the standard error, where it does not mix with the output.
+pub(super) fn note(message: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
 /// An answer this program cannot make sense of.
 pub(super) fn odd(error: impl std::fmt::Display) -> Error {
     Error::Failed(format!(

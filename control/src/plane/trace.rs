@@ -153,7 +153,7 @@ impl Story {
 }
 
 /// Compiles a pcap-filter expression.
-fn filter(expression: &str) -> Result<Option<Filter>, Refusal> {
+pub(super) fn filter(expression: &str) -> Result<Option<Filter>, Refusal> {
     if expression.trim().is_empty() {
         return Ok(None);
     }

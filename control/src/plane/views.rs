@@ -15,6 +15,7 @@ use fastpath::worker;
 use super::ports::Port;
 use super::{DataPlane, State};
 use crate::api::Plane;
+use crate::capture::{CaptureRequest, Capturing};
 use crate::refusal::Refusal;
 use crate::resource::Driver;
 use crate::show::drops::DropView;
@@ -83,6 +84,12 @@ impl Plane for DataPlane {
 
     fn trace_clear(&self) {
         Views(&mut self.shared.lock()).trace_clear();
+    }
+
+    fn capture(&self, request: &CaptureRequest) -> Result<Capturing, Refusal> {
+        let shared = self.shared.clone();
+        let disarm = move || shared.lock().disarm_capture();
+        self.shared.lock().arm_capture(request, disarm)
     }
 
     fn ready(&self) -> bool {
@@ -261,6 +268,14 @@ impl Views<'_> {
         }
         drops.extend(self.0.tunnels.drops());
         drops
+    }
+
+    /// See [`Plane::capture`]. The workers' part is armed until it has caught enough.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn capture(&mut self, request: &CaptureRequest) -> Result<Capturing, Refusal> {
+        self.0.arm_capture(request, || {})
     }
 
     /// See [`Plane::trace_add`].

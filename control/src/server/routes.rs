@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::capture;
 use super::extract::{InPath, InQuery};
 use crate::api::TRACE_MAX;
 use crate::intent::{Applied, Intent, Outcome};
@@ -102,6 +103,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(get_resource))
         .routes(routes!(get_view))
         .routes(routes!(post_trace, get_trace, delete_trace))
+        .routes(routes!(capture::post_capture))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))
@@ -373,7 +375,7 @@ async fn no_such_method(method: Method, uri: Uri) -> Failure {
 }
 
 /// The plane may block, and other clients are not to wait for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     intent: Arc<Intent>,
     work: impl FnOnce(&Intent) -> T + Send + 'static,
 ) -> Result<T, Failure> {

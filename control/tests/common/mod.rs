@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use control::api::Plane;
+use control::capture::{CaptureRequest, Capturing, Scene};
 use control::intent::Intent;
 use control::refusal::Refusal;
 use control::server::{Limits, Server};
@@ -21,6 +22,7 @@ use control::show::trace::{TraceStep, TracedPacket};
 use control::show::wireguard::{WireguardPeerView, WireguardView};
 use control::show::workers::WorkerView;
 use control::store::Plan;
+use fastpath::capture::Catch;
 
 /// Remembers what it was told and shows a fixed picture.
 #[derive(Default)]
@@ -181,6 +183,18 @@ impl Plane for TestPlane {
             used: 4_096,
             bytes: 134_217_728,
         }]
+    }
+
+    fn capture(&self, request: &CaptureRequest) -> Result<Capturing, Refusal> {
+        if request.filter == "nonsense" {
+            return Err(Refusal::new("`nonsense` is not a pcap-filter expression"));
+        }
+        let scene = Scene {
+            ports: vec![],
+            stages: [].into(),
+            epoch: Duration::ZERO,
+        };
+        Ok(Capturing::new(Catch::new(0), scene, || {}))
     }
 
     fn trace_add(&self, count: u32, filter: &str) -> Result<(), Refusal> {
