@@ -1,6 +1,7 @@
 //! One worker with the product's whole graph (`control::wiring`), fed and emptied by queues in memory, turned by the
 //! benchmark, and read by its own counters.
 
+use crate::connections::Connections;
 use crate::spread::Spread;
 use crate::traffic::Generator;
 use control::wiring::Rings;
@@ -84,6 +85,7 @@ impl Rig {
         });
         let tunnels = Publisher::new(wireguard::interface::Interfaces::default());
         let events = Events::new(|| {});
+        let flows = Connections::new(16, rib.generation(), &qsbr);
         let shared = control::wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -91,13 +93,15 @@ impl Rig {
             events: &events,
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
+            flows: flows.wiring(),
+            workers: 1,
         };
         let rings = Rings {
             inject: ring(1024).1,
             originate: ring(1024).1,
             handoff: vec![],
         };
-        let graph = control::wiring::graph(&shared, rings).expect("the product's own wiring");
+        let graph = control::wiring::graph(&shared, 0, rings).expect("the product's own wiring");
         for port in [0, 1] {
             rib.set_port(PortId(port), [2, 0, 0, 0, 0, 1 + port as u8], 1500);
         }
@@ -220,6 +224,7 @@ fn port(number: u8) -> Option<Interface> {
         name: format!("port-{number}"),
         mac: [2, 0, 0, 0, 0, number],
         mtu: 1500,
+        tracked: false,
         vrf: VrfId(0),
         addresses: addresses.into(),
     })

@@ -1,5 +1,6 @@
 //! A gateway with a tunnel in the product's whole graph: packets from inside to its peers, and sealed ones from its peers.
 
+use crate::connections::Connections;
 use crate::rig::{OUR_MAC, Turner};
 use crate::routes::Rng;
 use crate::traffic::{Generator, PACKETS, udp_of};
@@ -76,6 +77,7 @@ impl Gateway {
         };
         let tunnels = Publisher::new(Tunnels(vec![None, None, Some(Arc::new(interface))]));
         let interfaces = Publisher::new(interfaces());
+        let flows = Connections::new(16, rib.generation(), &qsbr);
         let shared = wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -83,13 +85,15 @@ impl Gateway {
             events: &Events::new(|| {}),
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
+            flows: flows.wiring(),
+            workers: 1,
         };
         let rings = Rings {
             inject: ring(8).1,
             originate: ring(8).1,
             handoff: vec![],
         };
-        let graph = wiring::graph(&shared, rings).expect("the product's own wiring");
+        let graph = wiring::graph(&shared, 0, rings).expect("the product's own wiring");
         write_routes(&mut rib);
         let inside = from_inside(peers, length);
         let outside = Wire::new(spokes, length);
@@ -217,6 +221,7 @@ fn interfaces() -> Interfaces {
             name: name.to_owned(),
             mac,
             mtu,
+            tracked: false,
             vrf: VrfId(0),
             addresses: vec![(address.into(), 24)],
         })

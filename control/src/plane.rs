@@ -2,6 +2,7 @@
 
 mod capture;
 mod devices;
+mod flows;
 mod neighbours;
 mod ports;
 mod routes;
@@ -56,6 +57,8 @@ pub struct PlaneOptions {
     pub cores: Vec<Option<usize>>,
     /// What workers do when idle.
     pub idle: Idle,
+    /// Connections that are remembered at most.
+    pub flows: u32,
 }
 
 /// Why a plane cannot start.
@@ -136,6 +139,7 @@ struct State {
     connected: Connected,
     routes: BTreeMap<String, RouteSpec>,
     permanent: BTreeMap<String, NeighborSpec>,
+    flows: flows::Flows,
     trace: Trace,
     armed: capture::Armed,
 }
@@ -154,6 +158,8 @@ impl State {
             .map_err(|error| fail("cannot reserve memory for routes")(&error))?;
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
+        let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone())
+            .map_err(|error| fail("cannot reserve memory for flows")(&error))?;
         let interfaces = Publisher::new(Interfaces::default());
         let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
         let allowed = fib::Pool::new(ALLOWED_BYTES, fib::Pages::Huge, qsbr.clone())
@@ -170,6 +176,8 @@ impl State {
                 events: &wakes.events,
                 wireguard: &wireguard,
                 mailbox: &wakes.mailbox,
+                flows: flows.wiring(),
+                workers: options.cores.len(),
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
@@ -200,6 +208,7 @@ impl State {
             connected: Connected::default(),
             routes: BTreeMap::new(),
             permanent: BTreeMap::new(),
+            flows,
             trace: Trace::default(),
             armed: capture::Armed::default(),
         };
@@ -220,15 +229,18 @@ impl State {
             return Err(refusal);
         }
         let before = Saved::of(&self.routes, plan);
+        let sources = self.take_source_nats(plan);
         match self.write_tables(plan) {
             Ok(()) => {
                 self.finish_tunnels(plan);
                 self.finish_ports(opened);
                 self.choose_tunnel_sources(plan);
+                self.publish_flows();
                 Ok(())
             }
             Err(refusal) => {
                 before.restore(&mut self.routes);
+                self.restore_source_nats(sources);
                 self.revert_tunnels(plan);
                 self.revert_ports(opened);
                 // What was there before fits again.
@@ -248,6 +260,7 @@ impl State {
         self.tend_ports();
         self.interfaces.reclaim();
         self.wireguard.reclaim();
+        self.flows.reclaim();
         let now_ns = self.now_ns();
         let next = self
             .neighbours

@@ -96,6 +96,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     let server = server.map_err(|error| start(error.to_string()))?;
     let plane_options = PlaneOptions {
         frames: options.frames,
+        flows: options.flows,
         cores,
         idle: match options.idle {
             Idle::Spin => worker::Idle::Spin,

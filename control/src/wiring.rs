@@ -16,11 +16,19 @@ use fastpath::nodes::ndp::{self, Ndp};
 use fastpath::nodes::parse::{self, Parse};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
+use fastpath::nodes::resume::{self, Resume};
 use fastpath::nodes::route::{self, Route};
 use fastpath::nodes::undeliverable::{NestedTunnel, NoLink, Undeliverable};
 use fastpath::publish::{Publisher, Reader};
 use fastpath::rib::Rib;
 use fastpath::ring::Consumer;
+use nat::nodes::admit::{self, Admit};
+use nat::nodes::flows::{self, Flows as FlowsNode};
+use nat::nodes::rewrite::{self, Rewrite};
+use nat::nodes::sweep::Expiry;
+use nat::snat::Rules;
+use nat::timeouts::Timeouts;
+use nat::tracking::{Decided, Tracking};
 use std::sync::Arc;
 use wireguard::mailbox::Mailbox;
 use wireguard::nodes::decrypt::{self, Decrypt};
@@ -42,7 +50,24 @@ pub struct Shared<'a> {
     pub wireguard: &'a Publisher<wireguard::interface::Interfaces>,
     /// The tunnels' way to tell control.
     pub mailbox: &'a Mailbox,
+    /// Connections.
+    pub flows: Flows<'a>,
+    /// Workers in all.
+    pub workers: usize,
 }
+
+/// What the nodes of connections stand on.
+pub struct Flows<'a> {
+    /// The table.
+    pub tracking: &'a Tracking,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
+    /// Who gets another source.
+    pub rules: &'a Publisher<Rules>,
+}
+
+/// Nodes of one worker that change the table of connections.
+pub const FLOW_WRITERS: usize = 5;
 
 /// The rings that lead into one worker's graph.
 pub struct Rings {
@@ -69,6 +94,10 @@ impl Shared<'_> {
 
     fn adjacency(&self) -> Adjacency {
         Adjacency::new(self.forwarding.clone())
+    }
+
+    fn rewrite(&self) -> Rewrite {
+        Rewrite::new(self.flows.tracking.clone(), self.forwarding.clone())
     }
 
     fn peer(&self) -> Peer {
@@ -107,12 +136,14 @@ impl Ends {
 ///
 /// # Errors
 /// A mistake in the wiring below.
-pub fn graph(shared: &Shared<'_>, rings: Rings) -> Result<Graph, WiringError> {
+pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, WiringError> {
     let graph = &mut GraphBuilder::new();
     let parse = graph.node(Parse::new(shared.interfaces()));
     let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone()));
     let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone()));
+    let resume = graph.node(Resume);
     let route = graph.node(shared.route());
+    let chain = chain(graph, shared, None);
     let local = graph.node(Local::new(shared.interfaces()));
     let adjacency = graph.node(shared.adjacency());
     let icmp_error = graph.node(IcmpError::new(shared.interfaces(), shared.forwarding.clone()));
@@ -122,14 +153,18 @@ pub fn graph(shared: &Shared<'_>, rings: Rings) -> Result<Graph, WiringError> {
     let tunnel = tunnel(graph, shared, &ends, (adjacency, icmp_error, route_own));
 
     graph.source(PortIn, parse);
-    graph.source(Released::new(shared.forwarding.clone()), route);
+    graph.source(expiry(shared, worker), resume);
+    graph.source(Released::new(shared.forwarding.clone()), resume);
     graph.source(park::Released::new(shared.forwarding.clone()), route);
     graph.source(Recut, route);
     graph.source(Originate::new(rings.originate), tunnel.route_outer);
     graph.source(Handoff::new(rings.handoff), ends.port_out);
     graph.source(Inject::new(rings.inject), ends.port_out);
 
+    graph.connect(resume, resume::Next::Parse, parse);
+    graph.connect(resume, resume::Next::Route, route);
     graph.connect(parse, parse::Next::Route, route);
+    graph.connect(parse, parse::Next::Flows, chain.flows);
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
     graph.connect(arp, arp::Next::Answer, ends.port_out);
@@ -141,6 +176,7 @@ pub fn graph(shared: &Shared<'_>, rings: Rings) -> Result<Graph, WiringError> {
     graph.connect(route, route::Next::Hold, ends.hold);
     graph.connect(route, route::Next::Tunnel, tunnel.peer);
     graph.connect(route, route::Next::Unreachable, icmp_error);
+    chain.connect(graph, &ends, (route, local, adjacency, icmp_error, tunnel.peer));
     graph.connect(local, local::Next::Answer, route_own);
     graph.connect(local, local::Next::AnswerOnLink, ends.port_out);
     graph.connect(local, local::Next::Tunnel, tunnel.decrypt);
@@ -153,6 +189,77 @@ pub fn graph(shared: &Shared<'_>, rings: Rings) -> Result<Graph, WiringError> {
     graph.connect(adjacency, adjacency::Next::HostUnreachable, icmp_error);
     graph.connect(icmp_error, icmp_error::Next::Send, route_own);
     std::mem::take(graph).build()
+}
+
+/// Where packets find their connections, and where new ones are decided and made.
+struct Chain {
+    flows: NodeId<FlowsNode>,
+    route: NodeId<Route>,
+    admit: NodeId<Admit>,
+    rewrite: NodeId<Rewrite>,
+}
+
+fn chain(graph: &mut GraphBuilder, shared: &Shared<'_>, suffix: Option<&str>) -> Chain {
+    let (tracking, decided) = (shared.flows.tracking, Decided::default());
+    let flows = FlowsNode::new(tracking.clone(), decided.clone());
+    let rules = shared.flows.rules.reader();
+    let admit = Admit::new(
+        tracking.clone(),
+        decided,
+        rules,
+        shared.interfaces(),
+        shared.forwarding.clone(),
+    );
+    let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
+    let route = graph.instance(shared.route(), &new);
+    match suffix {
+        None => Chain {
+            flows: graph.node(flows),
+            route,
+            admit: graph.node(admit),
+            rewrite: graph.node(shared.rewrite()),
+        },
+        Some(suffix) => Chain {
+            flows: graph.instance(flows, suffix),
+            route,
+            admit: graph.instance(admit, suffix),
+            rewrite: graph.instance(shared.rewrite(), suffix),
+        },
+    }
+}
+
+type Onwards = (
+    NodeId<Route>,
+    NodeId<Local>,
+    NodeId<Adjacency>,
+    NodeId<IcmpError>,
+    NodeId<Peer>,
+);
+
+impl Chain {
+    /// Leads packets onwards once their connection is known.
+    fn connect(&self, graph: &mut GraphBuilder, ends: &Ends, (route, local, adjacency, icmp_error, peer): Onwards) {
+        graph.connect(self.flows, flows::Next::Untracked, route);
+        graph.connect(self.flows, flows::Next::Known, self.rewrite);
+        graph.connect(self.flows, flows::Next::Decide, self.route);
+        graph.connect(self.route, route::Next::Forward, self.admit);
+        graph.connect(self.route, route::Next::Local, self.admit);
+        graph.connect(self.route, route::Next::Tunnel, self.admit);
+        graph.connect(self.route, route::Next::Hold, ends.hold);
+        graph.connect(self.route, route::Next::Unreachable, icmp_error);
+        graph.connect(self.admit, admit::Next::Rewrite, self.rewrite);
+        graph.connect(self.rewrite, rewrite::Next::Transmit, ends.port_out);
+        graph.connect(self.rewrite, rewrite::Next::Forward, adjacency);
+        graph.connect(self.rewrite, rewrite::Next::Local, local);
+        graph.connect(self.rewrite, rewrite::Next::Tunnel, peer);
+        graph.connect(self.rewrite, rewrite::Next::Expired, icmp_error);
+        graph.connect(self.rewrite, rewrite::Next::TooBig, icmp_error);
+    }
+}
+
+fn expiry(shared: &Shared<'_>, worker: usize) -> Expiry {
+    let Flows { tracking, timeouts, .. } = &shared.flows;
+    Expiry::new((*tracking).clone(), *timeouts, worker, shared.workers)
 }
 
 /// The way of packets of ours, about which no error is sent. Its edge into tunnels is still to be connected.
@@ -193,6 +300,7 @@ fn tunnel(
     let decrypt = graph.node(Decrypt::new(shared.tunnels(), shared.mailbox.clone()));
     let parse = graph.instance(Parse::new(shared.interfaces()), "inner");
     let route = graph.instance(shared.route(), "inner");
+    let chain = chain(graph, shared, Some("inner"));
     let local = graph.instance(Local::new(shared.interfaces()), "inner");
     let no_link = graph.node(NoLink);
 
@@ -213,6 +321,8 @@ fn tunnel(
     graph.connect(decrypt, decrypt::Next::Inner, parse);
     graph.connect(decrypt, decrypt::Next::Consumed, ends.consumed);
     graph.connect(parse, parse::Next::Route, route);
+    graph.connect(parse, parse::Next::Flows, chain.flows);
+    chain.connect(graph, ends, (route, local, adjacency, icmp_error, peer));
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(route, route::Next::Forward, adjacency);

@@ -31,6 +31,7 @@ impl Agent {
         let mode = std::fs::metadata(folder.path().join("v4")).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         let options = PlaneOptions {
+            flows: 1 << 16,
             frames: 1024,
             cores: vec![None],
             idle: Idle::Adaptive,

@@ -31,6 +31,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let options = PlaneOptions {
+            flows: 1 << 16,
             frames: 4096,
             cores: vec![None, None],
             idle: Idle::Adaptive,

@@ -25,6 +25,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let options = PlaneOptions {
+            flows: 1 << 16,
             frames: 1024,
             cores: vec![None],
             idle: Idle::Adaptive,

@@ -19,6 +19,10 @@ pub const ADJACENCIES: usize = 1 << 16;
 pub const GROUP_SLOTS: usize = 1 << 17;
 /// In [`Meta::adjacency`]: the destination is on the link of [`Meta::egress`], and its adjacency is not yet known.
 pub const NO_ADJACENCY: u32 = u32::MAX;
+/// In [`Meta::adjacency`]: it is for us.
+pub const LOCAL: u32 = u32::MAX - 1;
+/// In [`Meta::adjacency`]: it goes into the tunnel of [`Meta::egress`].
+pub const TUNNEL: u32 = u32::MAX - 2;
 
 /// What a route leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

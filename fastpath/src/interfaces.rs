@@ -17,6 +17,8 @@ pub struct Interface {
     pub mtu: u16,
     /// Where packets that come in here are routed.
     pub vrf: VrfId,
+    /// What comes in here belongs to flows.
+    pub tracked: bool,
     /// Its addresses and the lengths of their subnets' prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
 }

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod events;
 pub mod fib;
 pub mod forwarding;
+pub mod generation;
 pub mod graph;
 pub mod held;
 pub mod interfaces;

@@ -62,6 +62,12 @@ impl Flags {
     pub const LATER_FRAGMENT: Self = Self(8);
     /// It came to a broadcast or multicast link address: no error may be sent about it. Written by `parse`.
     pub const TO_MANY: Self = Self(16);
+    /// It belongs to a flow, or is to make one. Written by `parse`, taken away by `rewrite`, which is done with it.
+    pub const TRACKED: Self = Self(32);
+    /// It goes against the direction in which its connection was opened. Written by `flows`.
+    pub const REPLY: Self = Self(64);
+    /// A fragment, the first one too. Written by `parse`, taken away where its ports are known.
+    pub const FRAGMENT: Self = Self(128);
 
     /// Whether any bit of `other` is set.
     #[inline(always)]
@@ -118,7 +124,8 @@ pub struct VrfId(pub u16);
 pub struct Meta {
     /// Written by `parse`.
     pub source: Endpoint,
-    /// Written by `parse`.
+    /// Written by `parse`; by `flows` and `balance` once they know where it really goes. Its bytes stay as they came until
+    /// `rewrite`.
     pub target: Endpoint,
     /// IP protocol number of the transport header. Written by `parse`.
     pub protocol: u8,
@@ -136,16 +143,16 @@ pub struct Meta {
     pub(crate) data_length: u16,
     /// Hash of the flow key, equal for the packets of one direction. Written by `parse`.
     pub hash: u32,
-    /// Index of the adjacency. Written by `route`, read by `adjacency`. Behind the edge into a tunnel: which of its peers
+    /// Index of the adjacency, or a code of [`crate::forwarding`]. Written by `route` and `flows`, read by `adjacency`. Behind the edge into a tunnel: which of its peers
     /// the packet is for, written by `wg-peer`.
     pub adjacency: u32,
-    /// Reserved for the flow table.
+    /// Leg of its connection. Written by `flows`, and by `admit` for a new one.
     pub flow: u32,
     /// Table of routes. Written by `parse`.
     pub vrf: VrfId,
     /// What went wrong, for `icmp-error`. Written by the node that leads there.
     pub complaint: u8,
-    /// Reserved.
+    /// What `balance` has to tell `admit` of a packet without a verdict. Written by `flows` and `balance`.
     pub reserved: u8,
 }
 const _: () = assert!(size_of::<Meta>() == 64);

@@ -7,6 +7,7 @@
 use crate::events::Mac;
 use crate::fib::{Pool, Table};
 use crate::forwarding::{ADJACENCIES, Forwarding, GROUP_SLOTS, LinkState, PATHS, Path, Vrf, Vrfs};
+use crate::generation::Generation;
 use crate::meta::{PortId, VrfId};
 use crate::publish::{Publisher, Reader};
 use crate::qsbr::Qsbr;
@@ -143,6 +144,7 @@ pub struct Rib {
     next_slot: u32,
     free_slots: HashMap<u32, Vec<u32>>,
     freed: VecDeque<(u64, Freed)>,
+    generation: Generation,
 }
 
 /// Most slots of one ECMP group: weights are rounded beyond.
@@ -168,9 +170,15 @@ impl Rib {
             next_slot: 0,
             free_slots: HashMap::new(),
             freed: VecDeque::new(),
+            generation: Generation::default(),
         };
         rib.ensure_vrf(VrfId(0));
         rib
+    }
+
+    /// Advanced by each change of a route, before anything that it led to is used again.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
     }
 
     /// A worker's view of the tables.
@@ -261,6 +269,7 @@ impl Rib {
         if let Some(old) = before[origin as usize] {
             self.leave_path(old);
         }
+        self.generation.advance();
         self.forwarding.announce();
         Ok(())
     }
@@ -284,6 +293,7 @@ impl Rib {
             self.routes.insert((vrf, net), candidates);
         }
         self.leave_path(old);
+        self.generation.advance();
         self.forwarding.announce();
         Ok(true)
     }

@@ -5,17 +5,22 @@
 //! remembers of its [protocol] ([`tcp`], [`sctp`]), how long it may be silent ([`timeouts`]), who removes it then
 //! ([`expiry`]), the ports of [fragments] that carry none, and which backend a new connection goes to ([`maglev`]).
 //!
-//! No nodes yet: every packet is still routed on its own.
+//! The [nodes] put that into the graph; [`snat`] says which connections get another source.
 
 pub mod expiry;
 pub mod fragments;
 pub mod key;
 pub mod leg;
 pub mod maglev;
+pub mod nodes;
 pub mod protocol;
+mod quote;
 pub mod sctp;
+pub mod snat;
 pub(crate) mod sync;
 pub mod table;
 pub mod tcp;
 pub mod time;
 pub mod timeouts;
+pub mod tracking;
+mod translate;

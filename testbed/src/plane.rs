@@ -41,6 +41,7 @@ impl Plane {
     /// A plane of several workers, which take turns.
     pub fn with_workers(yaml: &str, workers: usize) -> Result<Self, Error> {
         let options = PlaneOptions {
+            flows: 1 << 16,
             frames: FRAMES,
             cores: vec![None; workers],
             idle: Idle::Spin,

@@ -181,6 +181,7 @@ impl Missing {
 
 fn options() -> PlaneOptions {
     PlaneOptions {
+        flows: 1 << 16,
         frames: 1024,
         cores: vec![None],
         idle: Idle::Adaptive,

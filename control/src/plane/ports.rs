@@ -1,6 +1,7 @@
 //! Ports: devices opened and closed, queues handed to workers, states followed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use fastpath::port::{Queue, QueueCounters, xdp};
 
 use super::State;
 use super::devices::too_small;
+use super::routes::host;
 use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, WireguardInterfaceSpec, ZeroCopy};
 use crate::store::{Plan, Planned};
@@ -38,6 +40,8 @@ pub(super) struct Port {
     pub id: PortId,
     pub name: String,
     pub spec: PortSpec,
+    /// Addresses of others' that it answers for: those of pools of source NAT.
+    pub aliases: Vec<IpAddr>,
     pub mac: [u8; 6],
     pub backing: Option<Backing>,
     /// How the driver runs, in words.
@@ -61,19 +65,19 @@ impl Port {
         self.backing.is_some() && self.running
     }
 
-    pub fn interface(&self, vrf: VrfId) -> Interface {
-        let addresses = self
-            .spec
-            .addresses
+    pub fn interface(&self, vrf: VrfId, tracked: bool) -> Interface {
+        let addresses = self.spec.addresses.iter().map(|net| (net.addr(), net.prefix_len()));
+        let aliases = self
+            .aliases
             .iter()
-            .map(|net| (net.addr(), net.prefix_len()))
-            .collect();
+            .map(|address| (*address, host(*address).prefix_len()));
         Interface {
             name: self.name.clone(),
             mac: self.mac,
             mtu: self.spec.mtu,
             vrf,
-            addresses,
+            tracked,
+            addresses: addresses.chain(aliases).collect(),
         }
     }
 }
@@ -147,6 +151,7 @@ impl Ports {
             id,
             name: name.to_owned(),
             spec,
+            aliases: vec![],
             mac: [0; 6],
             backing: Some(Backing::Tunnel),
             mode: String::new(),
@@ -261,6 +266,7 @@ impl State {
             id,
             name: name.clone(),
             spec,
+            aliases: vec![],
             mac,
             backing: None,
             mode,
@@ -390,12 +396,13 @@ impl State {
         ports
             .into_iter()
             .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
+        let tracked = self.flows.are_wanted();
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
         let interfaces = self
             .ports
             .list
             .iter()
-            .map(|port| port.as_ref().map(|port| port.interface(vrf(port))));
+            .map(|port| port.as_ref().map(|port| port.interface(vrf(port), tracked)));
         let interfaces = Interfaces {
             ports: interfaces.collect(),
             listeners: self.listeners(),

@@ -206,11 +206,12 @@ fn vrf_names(resource: &Resource) -> Vec<(&'static str, &String)> {
     match resource {
         Resource::Port(object) => vec![("spec.vrf", &object.body.spec.vrf)],
         Resource::Route(object) => vec![("spec.vrf", &object.body.spec.vrf)],
+        Resource::SourceNat(object) => vec![("spec.vrf", &object.body.spec.vrf)],
         Resource::WireguardInterface(object) => {
             let spec = &object.body.spec;
             vec![("spec.vrf", &spec.vrf), ("spec.transportVRF", &spec.transport_vrf)]
         }
-        Resource::Neighbor(_) | Resource::WireguardPeer(_) => vec![],
+        _ => vec![],
     }
 }
 
@@ -244,7 +245,12 @@ fn connected_by(port: &Port, vrf: VrfId) -> Vec<((VrfId, IpNet), Target)> {
         }
         routes.push(((vrf, host(net.addr())), Target::Local));
     }
-    let link_local = port.interface(vrf).link_local();
+    let aliases = port
+        .aliases
+        .iter()
+        .map(|address| ((vrf, host(*address)), Target::Local));
+    routes.extend(aliases);
+    let link_local = port.interface(vrf, false).link_local();
     routes.push(((vrf, host(link_local.into())), Target::Local));
     routes
 }

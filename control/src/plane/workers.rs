@@ -110,7 +110,7 @@ impl Workers {
                 originate: originated,
                 handoff: inbound,
             };
-            let graph = wiring::graph(&ground.wiring, rings).map_err(|error| error.to_string())?;
+            let graph = wiring::graph(&ground.wiring, number, rings).map_err(|error| error.to_string())?;
             let (stages, stage_counters) = (graph.stages().clone(), graph.counters());
             let (core, waker) = (options.cores[number], wakers[number].clone());
             let parts = Parts {

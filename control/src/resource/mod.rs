@@ -9,6 +9,7 @@ mod metadata;
 mod neighbor;
 mod port;
 mod route;
+mod source_nat;
 mod wireguard_interface;
 mod wireguard_peer;
 
@@ -26,6 +27,7 @@ pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};
 pub use route::{Hop, Route, RouteSpec, Target};
+pub use source_nat::{PortRange, SourceNat, SourceNatSpec};
 pub use wireguard_interface::{WireguardInterface, WireguardInterfaceSpec, WireguardInterfaceStatus};
 pub use wireguard_peer::{Endpoint, NotAnEndpoint, WireguardPeer, WireguardPeerSpec};
 
@@ -284,6 +286,8 @@ kinds! {
     Route,
     /// The Ethernet address of an on-link host, given rather than resolved.
     Neighbor,
+    /// Connections that get another source address.
+    SourceNat,
     /// A private key, a UDP port, and the addresses behind them.
     WireguardInterface,
     /// Whom an interface talks to, and which addresses are theirs.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Plan, Planned, Store};
 use crate::refusal::Refusal;
-use crate::resource::{Key, Kind, Neighbor, Resource, Route, Target, WireguardPeer};
+use crate::resource::{Key, Kind, Neighbor, Resource, Route, SourceNatSpec, Target, WireguardPeer};
 
 /// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports and tunnels, which others
 /// stand on, looks at everything.
@@ -26,6 +26,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             Resource::Neighbor(neighbor) => result.check_neighbor(key, &neighbor.body, &connected)?,
             Resource::Port(_) => result.check_name(key, Kind::WireguardInterface)?,
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
+            Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
         }
     }
@@ -250,6 +251,39 @@ impl<'a> Resulting<'a> {
         Err(self.refuse(key, "metadata.name", &reason))
     }
 
+    /// Answers have to come to us, and to be for one rule only.
+    fn check_source_nat(&self, key: &Key, nat: &SourceNatSpec, connected: &[Connected<'_>]) -> Result<(), Refusal> {
+        for (field, address) in nat.pool() {
+            let mut here = connected.iter().filter(|connected| connected.vrf == nat.vrf);
+            if !here.any(|connected| connected.address.contains(&address)) {
+                let reason = format!(
+                    "{address} is on no connected prefix of vrf {}, so answers would not come here; give a Port an address \
+                     beside it",
+                    nat.vrf
+                );
+                return Err(self.refuse(key, &field, &reason));
+            }
+        }
+        let others = self.of_kind(Kind::SourceNat).filter(|(other, _)| *other != key);
+        for (other, resource) in others {
+            let Resource::SourceNat(object) = &**resource else {
+                continue;
+            };
+            let theirs = &object.body.spec;
+            let shared = theirs.ports.0.start() <= nat.ports.0.end() && nat.ports.0.start() <= theirs.ports.0.end();
+            let mut pool = nat.pool().filter(|_| shared && theirs.vrf == nat.vrf);
+            if let Some((field, address)) = pool.find(|(_, address)| theirs.pool().any(|(_, other)| other == *address))
+            {
+                let reason = format!(
+                    "ports {} of {address} are taken by {other}, which has {}; give them ranges of their own",
+                    nat.ports, theirs.ports
+                );
+                return Err(self.refuse(key, &field, &reason));
+            }
+        }
+        Ok(())
+    }
+
     fn check_peer(&self, key: &Key, peer: &WireguardPeer) -> Result<(), Refusal> {
         let interface = Key::cluster(Kind::WireguardInterface, &peer.spec.interface);
         match self.get(&interface).map(|resource| &**resource) {
@@ -285,7 +319,7 @@ fn subnets(resource: &Arc<Resource>) -> Option<(&str, &[IpNet])> {
             let spec = &interface.body.spec;
             Some((&spec.vrf, &spec.addresses))
         }
-        Resource::Route(_) | Resource::Neighbor(_) | Resource::WireguardPeer(_) => None,
+        _ => None,
     }
 }
 

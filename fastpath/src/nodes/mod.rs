@@ -10,5 +10,6 @@ pub mod ndp;
 pub mod parse;
 pub mod port_in;
 pub mod port_out;
+pub mod resume;
 pub mod route;
 pub mod undeliverable;

@@ -177,6 +177,7 @@ mod tests {
             name: "left".to_owned(),
             mac: [2; 6],
             mtu: 1500,
+            tracked: false,
             vrf: Default::default(),
             addresses: vec![],
         };

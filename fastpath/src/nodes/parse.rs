@@ -20,6 +20,7 @@ labels! {
     /// Where packets go.
     pub enum Next {
         Route = "route",
+        Flows = "flows",
         Arp = "arp",
         Ndp = "ndp",
     }
@@ -64,6 +65,9 @@ struct Receiver {
     /// Its link address, the first byte lowest.
     mac: u64,
     vrf: VrfId,
+    /// Where its packets go, and how they are marked.
+    next: Next,
+    mark: Flags,
 }
 
 impl Node for Parse {
@@ -81,6 +85,8 @@ impl Node for Parse {
                     port,
                     mac: interface.mac.iter().rfold(0, |bits, byte| bits << 8 | u64::from(*byte)),
                     vrf: interface.vrf,
+                    next: if interface.tracked { Next::Flows } else { Next::Route },
+                    mark: Flags::TRACKED.when(interface.tracked),
                 });
             }
             match &receiver {
@@ -114,6 +120,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     };
     let target = u64::from_le_bytes([head[0], head[1], head[2], head[3], head[4], head[5], 0, 0]);
     meta.vrf = receiver.vrf;
+    meta.flags.set(receiver.mark);
     meta.network_offset = ethernet::HEADER as u8;
     if target != receiver.mac {
         if head[0] & 1 == 0 {
@@ -128,7 +135,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
                 return Err(Drop::LinkBroadcast);
             }
             packet.truncate(ethernet::HEADER as u16 + length);
-            Ok(Next::Route)
+            Ok(receiver.next)
         }
         ethernet::IPV6 => {
             let (next, length) = parse_v6(meta, &data[ethernet::HEADER..])?;
@@ -136,7 +143,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
                 return Err(Drop::LinkBroadcast);
             }
             packet.truncate(ethernet::HEADER as u16 + length);
-            Ok(next)
+            Ok(if next == Next::Route { receiver.next } else { next })
         }
         ethernet::ARP => Ok(Next::Arp),
         _ => Err(Drop::UnknownEtherType),
@@ -257,6 +264,7 @@ fn fragment_ports(meta: &mut Meta, header: &ipv4::Header, payload: &[u8]) -> Res
     if payload.is_empty() || odd || offset + payload.len() + header.header_length() > usize::from(u16::MAX) {
         return Err(Drop::Fragment);
     }
+    meta.flags.set(Flags::FRAGMENT);
     if offset == 0 {
         return short_ports(header.protocol, payload);
     }
@@ -324,9 +332,8 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
         (header.next_header, ipv6::HEADER, false)
     } else {
         let found = ipv6::walk(data, header.next_header).map_err(bad_chain)?;
-        if found.later_fragment {
-            meta.flags.set(Flags::LATER_FRAGMENT);
-        }
+        meta.flags.set(Flags::FRAGMENT.when(found.fragment));
+        meta.flags.set(Flags::LATER_FRAGMENT.when(found.later_fragment));
         (found.protocol, usize::from(found.offset), found.fragment)
     };
     meta.protocol = transport;

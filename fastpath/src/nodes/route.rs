@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::fib::NO_ROUTE;
-use crate::forwarding::{Forwarding, NO_ADJACENCY, Path, Vrfs};
+use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs};
 use crate::labels;
 use crate::meta::{Flags, Meta};
 use crate::node::{Node, Turn};
@@ -94,7 +94,7 @@ impl Node for Route {
 
     fn describe(seen: &Seen) -> String {
         match seen.meta.adjacency {
-            NO_ADJACENCY => format!("{} in table {}", seen.meta.target.ip(), seen.meta.vrf.0),
+            NO_ADJACENCY | LOCAL | TUNNEL => format!("{} in table {}", seen.meta.target.ip(), seen.meta.vrf.0),
             index => format!(
                 "{} in table {} to adjacency {index}",
                 seen.meta.target.ip(),
@@ -137,13 +137,17 @@ fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result
             meta.adjacency = forwarding.choose(first, count, meta.hash);
             Ok(Next::Forward)
         }
-        Path::Local => Ok(Next::Local),
+        Path::Local => {
+            meta.adjacency = LOCAL;
+            Ok(Next::Local)
+        }
         Path::Glean(port) => {
             meta.egress = port;
             Ok(Next::Hold)
         }
         Path::Tunnel(port) => {
             meta.egress = port;
+            meta.adjacency = TUNNEL;
             Ok(Next::Tunnel)
         }
         Path::Drop => Err(Drop::Blackhole),

@@ -1,5 +1,9 @@
 //! A gateway: the product's graph with memory ports, a tunnel, and control's part done by hand, in simulated time.
 
+use nat::snat::Rules;
+use nat::table::{Shape, Table};
+use nat::timeouts::Timeouts;
+use nat::tracking::Tracking;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -157,18 +161,12 @@ impl Gateway {
         let tables = pool(16 << 20);
         let allowed = AllowedIps::new(&tables);
         let tunnel = Tunnel::new(&private(number), 2048, Box::new(Seeded(number.into())));
-        let interface = tunnels::Interface {
-            port: TUNNEL,
-            vrf: VrfId(0),
-            mtu: settings.mtu,
-            listen_port: PORT,
-            clamp_mss: settings.clamp_mss,
-            allowed: allowed.view(),
-            lookups: Lookups::new(&tunnel.tables(), 1),
-        };
+        let interface = interface(&settings, &allowed, &tunnel);
         let tunnels = Publisher::new(tunnels::Interfaces(vec![None, None, Some(Arc::new(interface))]));
         let interfaces = Publisher::new(interfaces(number, settings.mtu));
         let mailbox = Mailbox::new(|| {});
+        let flows = flows(&rib, &qsbr);
+        let rules = Publisher::new(Rules::default());
         let shared = wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -176,6 +174,12 @@ impl Gateway {
             events: &Events::new(|| {}),
             wireguard: &tunnels,
             mailbox: &mailbox,
+            flows: wiring::Flows {
+                tracking: &flows,
+                timeouts: Timeouts::default(),
+                rules: &rules,
+            },
+            workers: 1,
         };
         let (originate, originated) = ring(1024);
         let rings = Rings {
@@ -183,7 +187,7 @@ impl Gateway {
             originate: originated,
             handoff: vec![],
         };
-        let graph = wiring::graph(&shared, rings).unwrap();
+        let graph = wiring::graph(&shared, 0, rings).unwrap();
         let (worker, commands, pool) = worker(graph, qsbr);
         let [inside, outside] = [INSIDE, OUTSIDE].map(|port| {
             let (queue, end) = memory();
@@ -417,6 +421,32 @@ fn worker(graph: Graph, qsbr: Arc<Qsbr>) -> (ManualWorker, crossbeam_channel::Se
     (worker, commands, pool)
 }
 
+/// The tunnel as workers see it.
+fn interface(settings: &Settings, allowed: &AllowedIps, tunnel: &Tunnel) -> tunnels::Interface {
+    tunnels::Interface {
+        port: TUNNEL,
+        vrf: VrfId(0),
+        mtu: settings.mtu,
+        listen_port: PORT,
+        clamp_mss: settings.clamp_mss,
+        allowed: allowed.view(),
+        lookups: Lookups::new(&tunnel.tables(), 1),
+    }
+}
+
+/// A table that nothing is put into: no port is tracked.
+fn flows(rib: &Rib, qsbr: &Arc<Qsbr>) -> Tracking {
+    let shape = Shape {
+        connections: 16,
+        writers: wiring::FLOW_WRITERS,
+        seed: 1,
+    };
+    Tracking {
+        table: Arc::new(Table::new(&shape, qsbr.clone()).unwrap()),
+        generation: rib.generation().clone(),
+    }
+}
+
 fn interfaces(number: u8, tunnel_mtu: u16) -> Interfaces {
     let both = |of: fn(u8, bool) -> IpAddr, lengths: [u8; 2]| {
         vec![(of(number, true), lengths[0]), (of(number, false), lengths[1])]
@@ -427,6 +457,7 @@ fn interfaces(number: u8, tunnel_mtu: u16) -> Interfaces {
             mac,
             mtu,
             vrf: VrfId(0),
+            tracked: false,
             addresses,
         })
     };

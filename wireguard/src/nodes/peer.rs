@@ -6,7 +6,7 @@ use crate::mailbox::Mailbox;
 use crate::peer::PeerId;
 use crate::session::{Notice, Outbound};
 use fastpath::batch::Batch;
-use fastpath::forwarding::NO_ADJACENCY;
+use fastpath::forwarding::{NO_ADJACENCY, TUNNEL};
 use fastpath::labels;
 use fastpath::meta::{Flags, Meta};
 use fastpath::node::{Node, Turn};
@@ -89,7 +89,7 @@ impl Node for Peer {
 
     fn describe(seen: &Seen) -> String {
         match seen.meta.adjacency {
-            NO_ADJACENCY => format!("{} has no peer of port {}", seen.meta.target.ip(), seen.meta.egress.0),
+            NO_ADJACENCY | TUNNEL => format!("{} has no peer of port {}", seen.meta.target.ip(), seen.meta.egress.0),
             peer => format!(
                 "{} is of peer {peer} of port {}",
                 seen.meta.target.ip(),

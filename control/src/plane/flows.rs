@@ -1,0 +1,130 @@
+//! Connections: the table, who gets another source, and which ports are tracked.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use fastpath::generation::Generation;
+use fastpath::publish::Publisher;
+use fastpath::qsbr::Qsbr;
+use ipnet::IpNet;
+use nat::snat::{Rule, Rules};
+use nat::table::{Shape, Table};
+use nat::timeouts::Timeouts;
+use nat::tracking::Tracking;
+
+use super::{PlaneOptions, State};
+use crate::resource::{Kind, Resource, SourceNatSpec};
+use crate::store::Plan;
+use crate::wiring;
+
+/// What control knows of connections.
+pub(super) struct Flows {
+    pub tracking: Tracking,
+    timeouts: Timeouts,
+    rules: Publisher<Rules>,
+    sources: BTreeMap<String, SourceNatSpec>,
+}
+
+/// What a plan replaced, to be put back if it is refused.
+pub(super) struct Replaced(Vec<(String, Option<SourceNatSpec>)>);
+
+impl Flows {
+    pub fn new(options: &PlaneOptions, qsbr: Arc<Qsbr>, generation: Generation) -> io::Result<Self> {
+        let shape = Shape {
+            connections: options.flows,
+            writers: options.cores.len() * wiring::FLOW_WRITERS,
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "flows"),
+        };
+        let table = Arc::new(Table::new(&shape, qsbr)?);
+        Ok(Self {
+            tracking: Tracking { table, generation },
+            timeouts: Timeouts::default(),
+            rules: Publisher::new(Rules::default()),
+            sources: BTreeMap::new(),
+        })
+    }
+
+    pub fn wiring(&self) -> wiring::Flows<'_> {
+        wiring::Flows {
+            tracking: &self.tracking,
+            timeouts: self.timeouts,
+            rules: &self.rules,
+        }
+    }
+
+    /// Whether anything asks for connections to be known.
+    pub fn are_wanted(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    pub fn reclaim(&mut self) {
+        self.rules.reclaim();
+    }
+}
+
+impl State {
+    /// Takes the SourceNats of a plan over, and gives ports the addresses that they answer for.
+    pub(super) fn take_source_nats(&mut self, plan: &Plan) -> Replaced {
+        let mut replaced = vec![];
+        for planned in plan.of_kind(Kind::SourceNat) {
+            let name = planned.key.name.clone();
+            let before = match planned.after.as_deref() {
+                Some(Resource::SourceNat(object)) => self.flows.sources.insert(name.clone(), object.body.spec.clone()),
+                _ => self.flows.sources.remove(&name),
+            };
+            replaced.push((name, before));
+        }
+        self.give_aliases();
+        Replaced(replaced)
+    }
+
+    pub(super) fn restore_source_nats(&mut self, Replaced(replaced): Replaced) {
+        for (name, before) in replaced {
+            match before {
+                Some(spec) => self.flows.sources.insert(name, spec),
+                None => self.flows.sources.remove(&name),
+            };
+        }
+        self.give_aliases();
+    }
+
+    /// An address of a pool is answered for by the port in whose subnet it lies.
+    fn give_aliases(&mut self) {
+        let pools: Vec<_> = self
+            .flows
+            .sources
+            .values()
+            .flat_map(|spec| spec.pool().map(|(_, address)| (spec.vrf.as_str(), address)))
+            .collect();
+        for port in self.ports.list.iter_mut().flatten() {
+            let subnets = &port.spec.addresses;
+            let is_near = |address| {
+                subnets
+                    .iter()
+                    .any(|net: &IpNet| net.contains(&address) && net.addr() != address)
+            };
+            let near = pools
+                .iter()
+                .filter(|(vrf, address)| *vrf == port.spec.vrf && is_near(*address));
+            port.aliases = near.map(|(_, address)| *address).collect();
+        }
+    }
+
+    /// Shows workers the rules, and makes what was decided without them stale.
+    pub(super) fn publish_flows(&mut self) {
+        let rules = self.flows.sources.values().map(|spec| Rule {
+            vrf: self.vrf(&spec.vrf),
+            sources: vec![(spec.source.addr(), spec.source.prefix_len())],
+            excluded: spec.exclude.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
+            out_port: spec.out_port.as_ref().and_then(|port| self.ports.id(port)),
+            addresses: spec.pool().map(|(_, address)| address).collect(),
+            ports: spec.ports.0.clone(),
+        });
+        let rules = Rules(rules.collect());
+        if *self.flows.rules.current() != rules {
+            self.flows.rules.publish(rules);
+        }
+        self.flows.tracking.generation.advance();
+    }
+}

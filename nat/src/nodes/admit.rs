@@ -1,0 +1,270 @@
+//! Writes down what was decided: a new connection goes into the table, with a source of ours where a rule says so; a stale
+//! verdict is renewed.
+
+use crate::key::Key;
+use crate::leg::{LegId, NONE, Start, Verdict};
+use crate::protocol::opens;
+use crate::snat::{Connecting, Pool, Rules};
+use crate::table::{New, Refused, Writer};
+use crate::time::Tick;
+use crate::tracking::{Decided, MASQUERADE, MOVED, Tracking, UNDECIDED, is_icmp_error, way_of};
+use fastpath::batch::Batch;
+use fastpath::forwarding::Forwarding;
+use fastpath::interfaces::Interfaces;
+use fastpath::labels;
+use fastpath::meta::{Endpoint, Flags, Meta, PortId};
+use fastpath::node::{Node, Turn};
+use fastpath::packet::Packet;
+use fastpath::publish::Reader;
+use fastpath::trace::Seen;
+use fastpath::wire::protocol;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+labels! {
+    /// Where packets go.
+    pub enum Next { Rewrite = "rewrite" }
+    /// Why packets are dropped.
+    pub enum Drop {
+        Full = "flow-table-full": "The flow table is full of established connections; give it more with --flows.",
+        Crowded = "flow-table-crowded": "Too many connections share this one's place in the flow table.",
+        PortsExhausted = "ports-exhausted": "No port is free at the address that this connection is to come from, towards where it goes.",
+        Ambiguous = "ambiguous-answers": "Its answers could not be told from those of another connection.",
+        NoConnection = "no-connection": "It does not open a connection.",
+        NoAddress = "no-address": "The port it leaves by has no address to come from.",
+        Leaving = "connection-leaving": "Its connection is to be made anew, and too many others wait to be forgotten.",
+    }
+}
+
+/// The node.
+pub struct Admit {
+    tracking: Tracking,
+    decided: Decided,
+    writer: Writer,
+    rules: Reader<Rules>,
+    interfaces: Reader<Interfaces>,
+    forwarding: Arc<Forwarding>,
+}
+
+impl Admit {
+    /// Decisions are of the generation that `decided` tells.
+    pub fn new(
+        tracking: Tracking,
+        decided: Decided,
+        rules: Reader<Rules>,
+        interfaces: Reader<Interfaces>,
+        forwarding: Arc<Forwarding>,
+    ) -> Self {
+        Self {
+            tracking,
+            decided,
+            writer: Writer::new(),
+            rules,
+            interfaces,
+            forwarding,
+        }
+    }
+}
+
+impl Node for Admit {
+    const NAME: &'static str = "admit";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
+        let table = &*self.tracking.table;
+        table.reclaim(&mut self.writer, |_, _| {});
+        let mut moment = Moment {
+            tracking: &self.tracking,
+            writer: &mut self.writer,
+            rules: self.rules.refresh(),
+            interfaces: self.interfaces.refresh(),
+            forwarding: &self.forwarding,
+            generation: self.decided.get(),
+            now: Tick::from_ns(turn.now_ns),
+        };
+        batch.each(|mut packet| {
+            if packet.meta.flow != NONE {
+                if packet.meta.reserved & MOVED == 0 {
+                    moment.renew(packet.meta);
+                    return Ok(Next::Rewrite);
+                }
+                moment.end(packet.meta)?;
+            }
+            moment.begin(&mut packet)?;
+            Ok(Next::Rewrite)
+        });
+    }
+
+    fn describe(seen: &Seen) -> String {
+        format!("leg {}", seen.meta.flow)
+    }
+}
+
+/// What is the same for all packets of a vector.
+struct Moment<'a> {
+    tracking: &'a Tracking,
+    writer: &'a mut Writer,
+    rules: &'a Rules,
+    interfaces: &'a Interfaces,
+    forwarding: &'a Forwarding,
+    generation: u32,
+    now: Tick,
+}
+
+impl Moment<'_> {
+    fn renew(&self, meta: &Meta) {
+        // An error goes where its connection does, and says nothing about it.
+        if !is_icmp_error(meta) {
+            self.tracking.table.leg(meta.flow).renew(Verdict {
+                adjacency: way_of(meta),
+                generation: self.generation,
+            });
+        }
+    }
+
+    /// Ends a connection that is to be made anew.
+    fn end(&mut self, meta: &mut Meta) -> Result<(), Drop> {
+        if !self.tracking.table.remove(self.writer, meta.flow) {
+            return Err(Drop::Leaving);
+        }
+        meta.flow = NONE;
+        Ok(())
+    }
+
+    fn begin(&mut self, packet: &mut Packet<'_>) -> Result<(), Drop> {
+        let meta = *packet.meta;
+        let offset = usize::from(meta.transport_offset);
+        let bytes = packet.network();
+        let length = bytes.len() as u32;
+        let mark = opens(meta.protocol, bytes.get(offset..).unwrap_or_default()).ok_or(Drop::NoConnection)?;
+        let mut came = meta;
+        came.target = written_target(bytes, &meta);
+        let there = Key::of(&came).ok_or(Drop::NoConnection)?;
+        let start = Start {
+            adjacency: way_of(&meta),
+            generation: self.generation,
+            mark,
+        };
+        let back = Start {
+            generation: UNDECIDED,
+            ..Start::default()
+        };
+        let leg = self.insert(&meta, there, [start, back])?;
+        self.tracking.table.leg(leg).count(length, self.now);
+        packet.meta.flow = leg;
+        Ok(())
+    }
+
+    /// Makes the connection, with the first source that leaves its answers unmistakable.
+    fn insert(&mut self, meta: &Meta, there: Key, starts: [Start; 2]) -> Result<LegId, Drop> {
+        let Some(pool) = self.pool(meta)? else {
+            return self
+                .try_source(meta, there, starts, meta.source)?
+                .ok_or(Drop::Ambiguous);
+        };
+        let address = endpoint(pool.address, 0).address;
+        if !has_ports(meta.protocol) {
+            let source = Endpoint { address, port: 0 };
+            return self
+                .try_source(meta, there, starts, source)?
+                .ok_or(Drop::PortsExhausted);
+        }
+        for port in pool.candidates(meta.source.port, meta.hash) {
+            if let Some(leg) = self.try_source(meta, there, starts, Endpoint { address, port })? {
+                return Ok(leg);
+            }
+        }
+        Err(Drop::PortsExhausted)
+    }
+
+    /// The leg, or none if the answers to this source belong to another connection.
+    fn try_source(
+        &mut self,
+        meta: &Meta,
+        there: Key,
+        starts: [Start; 2],
+        source: Endpoint,
+    ) -> Result<Option<LegId>, Drop> {
+        let mut translated = *meta;
+        translated.source = source;
+        let back = Key::of(&translated).ok_or(Drop::NoConnection)?.reversed();
+        let new = New {
+            keys: [there, back],
+            starts,
+        };
+        match self.tracking.table.insert(self.writer, &new, self.now) {
+            // One of this vector was faster, or one of another worker.
+            Ok(leg) | Err(Refused::Exists(leg)) => Ok(Some(leg)),
+            Err(Refused::ReverseTaken(_)) => Ok(None),
+            Err(Refused::Full) => Err(Drop::Full),
+            Err(Refused::Crowded) => Err(Drop::Crowded),
+        }
+    }
+
+    /// Where the source is to be taken from; none where it stays.
+    fn pool(&self, meta: &Meta) -> Result<Option<Pool>, Drop> {
+        let masquerade = meta.reserved & MASQUERADE != 0;
+        if self.rules.0.is_empty() && !masquerade {
+            return Ok(None);
+        }
+        let Some(out_port) = self.out_port(meta) else {
+            return Ok(None);
+        };
+        if masquerade {
+            let own = self.interfaces.source_for(out_port, meta.vrf, meta.target.ip());
+            return own.map(|address| Some(Pool::whole(address))).ok_or(Drop::NoAddress);
+        }
+        Ok(self.rules.translate(&Connecting {
+            vrf: meta.vrf,
+            source: meta.source.ip(),
+            target: meta.target.ip(),
+            out_port,
+        }))
+    }
+
+    /// Where a packet leaves; none if it is for us.
+    fn out_port(&self, meta: &Meta) -> Option<PortId> {
+        match self.forwarding.adjacency(meta.adjacency) {
+            Some(adjacency) => Some(adjacency.port),
+            None => (meta.adjacency == fastpath::forwarding::TUNNEL).then_some(meta.egress),
+        }
+    }
+}
+
+fn has_ports(transport: u8) -> bool {
+    matches!(
+        transport,
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::SCTP | protocol::ICMP | protocol::ICMPV6
+    )
+}
+
+fn endpoint(address: IpAddr, port: u16) -> Endpoint {
+    match address {
+        IpAddr::V4(address) => Endpoint::v4(address.octets(), port),
+        IpAddr::V6(address) => Endpoint {
+            address: address.octets(),
+            port,
+        },
+    }
+}
+
+/// Where the packet's bytes say that it goes. Its port, or what stands for that, is where `parse` found it.
+fn written_target(network: &[u8], meta: &Meta) -> Endpoint {
+    let is_v4 = meta.flags.has(Flags::IPV4);
+    let offset = usize::from(meta.transport_offset);
+    let port = match meta.protocol {
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::SCTP => network
+            .get(offset + 2..)
+            .and_then(|bytes| bytes.first_chunk())
+            .map_or(0, |port| u16::from_be_bytes(*port)),
+        _ => meta.target.port,
+    };
+    let v4 = || Some(Endpoint::v4(*network.get(16..)?.first_chunk()?, port));
+    let v6 = || {
+        let address = *network.get(24..)?.first_chunk()?;
+        Some(Endpoint { address, port })
+    };
+    // `parse` has seen a whole IP header.
+    if is_v4 { v4() } else { v6() }.unwrap_or(meta.target)
+}

@@ -1,0 +1,209 @@
+//! Finds the connection of each packet, a vector at a time.
+
+use crate::key::Key;
+use crate::leg::{LegId, NONE};
+use crate::protocol::{Outcome, follow, opens};
+use crate::quote::Quote;
+use crate::table::{Scratch, Table, Writer};
+use crate::time::Tick;
+use crate::tracking::{Decided, Tracking, follow_way, is_icmp_error};
+use fastpath::batch::Batch;
+use fastpath::labels;
+use fastpath::meta::{Flags, Meta};
+use fastpath::node::{Node, Turn};
+use fastpath::packet::Packet;
+use fastpath::trace::Seen;
+use fastpath::vector::BATCH_MAX;
+
+labels! {
+    /// Where packets go.
+    pub enum Next {
+        Known = "known",
+        Decide = "decide",
+        Untracked = "untracked",
+    }
+    /// Why packets are dropped.
+    pub enum Drop {
+        NoConnection = "no-connection": "It belongs to no connection, and does not open one: TCP or SCTP from mid-stream.",
+        Unrelated = "unrelated-error": "An ICMP error about a packet that belongs to no connection.",
+        Fragment = "fragment-tracked": "A fragment, whose connection is not known without the ports of the first.",
+        Leaving = "connection-leaving": "Its connection has ended, and too many others wait to be forgotten.",
+    }
+}
+
+/// The node.
+pub struct Flows {
+    tracking: Tracking,
+    decided: Decided,
+    writer: Writer,
+    scratch: Box<Scratch>,
+    keys: Box<[Key; BATCH_MAX]>,
+    legs: Box<[LegId; BATCH_MAX]>,
+}
+
+impl Flows {
+    /// Tells by `decided` what generation is current.
+    pub fn new(tracking: Tracking, decided: Decided) -> Self {
+        Self {
+            tracking,
+            decided,
+            writer: Writer::new(),
+            scratch: Box::default(),
+            keys: Box::new([Key::default(); BATCH_MAX]),
+            legs: Box::new([NONE; BATCH_MAX]),
+        }
+    }
+}
+
+impl Node for Flows {
+    const NAME: &'static str = "flows";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
+        let generation = self.tracking.generation.current();
+        self.decided.set(generation);
+        let table = &*self.tracking.table;
+        table.reclaim(&mut self.writer, |_, _| {});
+        let length = batch.len();
+        for (place, key) in self.keys[..length].iter_mut().enumerate() {
+            *key = key_of(&mut batch.packet(place));
+        }
+        table.lookup(&mut self.scratch, &self.keys[..length], &mut self.legs[..length]);
+        let now = Moment {
+            table,
+            generation,
+            now: Tick::from_ns(turn.now_ns),
+        };
+        let (writer, mut legs) = (&mut self.writer, self.legs.iter());
+        batch.each(|mut packet| {
+            let leg = legs.next().copied().unwrap_or(NONE);
+            if leg == NONE {
+                return now.unknown(&mut packet);
+            }
+            now.known(writer, &mut packet, leg)
+        });
+    }
+
+    fn describe(seen: &Seen) -> String {
+        match seen.meta.flow {
+            NONE => "a new connection".to_owned(),
+            leg => format!("leg {leg}"),
+        }
+    }
+}
+
+/// The key a packet is found by; one that nobody has where it has none.
+#[inline(always)]
+fn key_of(packet: &mut Packet<'_>) -> Key {
+    let meta = &*packet.meta;
+    if !meta.flags.has(Flags::TRACKED) || meta.flags.has(Flags::FRAGMENT) {
+        return Key::default();
+    }
+    match Key::of(meta) {
+        Some(key) => key,
+        None => key_of_quote(packet),
+    }
+}
+
+/// Of an error, the key of the packets that go the way it goes: against the one that it quotes.
+#[cold]
+fn key_of_quote(packet: &mut Packet<'_>) -> Key {
+    let meta = *packet.meta;
+    let quote = is_icmp_error(&meta)
+        .then(|| Quote::read(packet.network(), &meta))
+        .flatten();
+    quote.map_or(Key::default(), |quote| quote.key(meta.vrf).reversed())
+}
+
+/// What is the same for all packets of a vector.
+struct Moment<'a> {
+    table: &'a Table,
+    generation: u32,
+    now: Tick,
+}
+
+impl Moment<'_> {
+    #[inline(always)]
+    fn known(&self, writer: &mut Writer, packet: &mut Packet<'_>, leg: LegId) -> Result<Next, Drop> {
+        if is_icmp_error(packet.meta) {
+            return self.related(packet.meta, leg);
+        }
+        let (offset, protocol) = (usize::from(packet.meta.transport_offset), packet.meta.protocol);
+        let bytes = packet.network();
+        let length = bytes.len() as u32;
+        let transport = bytes.get(offset..).unwrap_or_default();
+        let table = self.table;
+        match follow(protocol, table.mark(leg), || table.mark(leg ^ 1), transport) {
+            Outcome::Same => {}
+            Outcome::Becomes(mark) => table.set_mark(leg, mark),
+            Outcome::Reopens => return self.reopen(writer, packet.meta, leg),
+        }
+        let verdict = table.leg(leg).count(length, self.now);
+        packet.meta.flow = leg;
+        if verdict.generation == self.generation {
+            follow_way(packet.meta, verdict.adjacency);
+            return Ok(Next::Known);
+        }
+        self.stale(packet.meta, leg);
+        Ok(Next::Decide)
+    }
+
+    /// Has a packet of a known connection decided anew, towards where it really goes.
+    #[cold]
+    fn stale(&self, meta: &mut Meta, leg: LegId) {
+        (meta.flow, meta.reserved) = (leg, 0);
+        if leg & 1 == 1 {
+            meta.flags.set(Flags::REPLY);
+        }
+        let target = self.table.leg(leg ^ 1).key().source();
+        meta.target.address = target.address;
+        if !matches!(meta.protocol, 1 | 58) {
+            meta.target.port = target.port;
+        }
+    }
+
+    /// An error about a packet of a connection is not counted, and holds nothing open.
+    #[cold]
+    fn related(&self, meta: &mut Meta, leg: LegId) -> Result<Next, Drop> {
+        let verdict = self.table.leg(leg).verdict();
+        meta.flow = leg;
+        if verdict.generation == self.generation {
+            follow_way(meta, verdict.adjacency);
+            return Ok(Next::Known);
+        }
+        self.stale(meta, leg);
+        Ok(Next::Decide)
+    }
+
+    /// The connection was over, and this packet opens another with the same ends.
+    #[cold]
+    fn reopen(&self, writer: &mut Writer, meta: &mut Meta, leg: LegId) -> Result<Next, Drop> {
+        if !self.table.remove(writer, leg) {
+            return Err(Drop::Leaving);
+        }
+        (meta.flow, meta.reserved) = (NONE, 0);
+        Ok(Next::Decide)
+    }
+
+    #[cold]
+    fn unknown(&self, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+        let meta = *packet.meta;
+        (packet.meta.flow, packet.meta.reserved) = (NONE, 0);
+        if !meta.flags.has(Flags::TRACKED) {
+            return Ok(Next::Untracked);
+        }
+        if meta.flags.has(Flags::FRAGMENT) {
+            return Err(Drop::Fragment);
+        }
+        if is_icmp_error(&meta) {
+            return Err(Drop::Unrelated);
+        }
+        let offset = usize::from(meta.transport_offset);
+        let transport = packet.network().get(offset..).unwrap_or_default();
+        match opens(meta.protocol, transport) {
+            Some(_) => Ok(Next::Decide),
+            None => Err(Drop::NoConnection),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Which packets belong to a connection, and what a change does to it.
+
+use std::time::Duration;
+
+use testbed::Plane;
+use testbed::packets::{tcp, udp, with_fragment};
+
+use super::{address, back, families, only, out, plane, ports_of};
+
+#[test]
+fn the_middle_of_a_stream_opens_nothing() {
+    let mut plane = plane();
+    for [host, _, far] in families() {
+        let mut segment = tcp((host, 4000), (far, 80), 64);
+        let flags = segment.len() - 20 + 13;
+        segment[flags] = 0x10;
+        assert_eq!(out(&mut plane, &segment), []);
+    }
+    assert_eq!(plane.dropped("flows/no-connection"), 2);
+    // From outside, and to nobody's port.
+    let [[_, own, far], _] = families();
+    let mut segment = tcp((far, 80), (own, 4000), 64);
+    let flags = segment.len() - 20 + 13;
+    segment[flags] = 0x12;
+    assert_eq!(back(&mut plane, &segment), []);
+    assert_eq!(plane.dropped("flows/no-connection"), 3);
+}
+
+#[test]
+fn hop_limit_and_size_are_complained_about_to_the_sender_s_own_words() {
+    let mut plane = plane();
+    for [host, _, far] in families() {
+        // The first packet, and one of a known connection.
+        for _ in 0..2 {
+            let packet = udp((host, 5000), (far, 53), 1, b"far");
+            let [left] = plane.exchange(
+                "left",
+                &[super::frame(super::port_mac(1), super::LEFT, &packet)],
+                ["left"],
+            );
+            let told = super::open(&left[0]);
+            assert_eq!(told.target, host);
+            assert_eq!(told.quote(), packet, "as it was sent");
+            out(&mut plane, &udp((host, 5000), (far, 53), 64, b"near"));
+            plane.advance(Duration::from_secs(2));
+        }
+    }
+}
+
+#[test]
+fn a_changed_route_reaches_a_connection_with_its_next_packet() {
+    let mut plane = plane();
+    let [[host, _, far], _] = families();
+    let packet = udp((host, 5000), (far, 53), 64, b"x");
+    let first = out(&mut plane, &packet);
+    assert_eq!(only(&mut plane, first).to, super::RIGHT);
+    let other = "{apiVersion: margay/v1, kind: Neighbor, metadata: {name: other}, spec: {port: right, address: 192.0.2.10, mac: '02:00:00:00:00:0c'}}
+---
+{apiVersion: margay/v1, kind: Route, metadata: {name: far}, spec: {destination: 198.51.100.0/24, via: [{gateway: 192.0.2.10}]}}";
+    plane.apply(other).unwrap();
+    let second = out(&mut plane, &packet);
+    let second = only(&mut plane, second);
+    assert_eq!(second.to, [2, 0, 0, 0, 0, 0xc]);
+    assert_eq!(second.source, address("192.0.2.1"), "with the source it had");
+    plane
+        .apply("{apiVersion: margay/v1, kind: Route, metadata: {name: far}, spec: {destination: 198.51.100.0/24, via: [{drop: true}]}}")
+        .unwrap();
+    assert_eq!(out(&mut plane, &packet), []);
+    assert_eq!(plane.dropped("route/new/drop-route"), 1, "{:?}", plane.drops());
+}
+
+#[test]
+fn a_packet_that_waits_for_its_neighbour_is_translated_when_it_goes() {
+    let yaml: String = ports_of("1024-65535");
+    let mut plane = Plane::new(&yaml).unwrap();
+    let near = "10.1.0.2";
+    // On the link of the right port, and never heard of.
+    let packet = udp((address(near), 5000), (address("192.0.2.77"), 53), 64, b"x");
+    let [asked] = plane.exchange(
+        "left",
+        &[super::frame(super::port_mac(1), super::LEFT, &packet)],
+        ["right"],
+    );
+    assert_eq!(asked[0][12..14], [8, 6], "a question");
+    let answer = testbed::packets::arp(
+        super::port_mac(2),
+        2,
+        ([2, 0, 0, 0, 0, 0x4d], [192, 0, 2, 77].into()),
+        (super::port_mac(2), [192, 0, 2, 1].into()),
+    );
+    let [sent] = plane.exchange("right", &[answer], ["right"]);
+    let sent = super::open(&sent[0]);
+    assert_eq!((sent.source, sent.to), (address("192.0.2.1"), [2, 0, 0, 0, 0, 0x4d]));
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let mut plane = plane();
+    let [[host, own, far], _] = families();
+    out(&mut plane, &udp((host, 5000), (far, 53), 64, b"x"));
+    plane.advance(Duration::from_secs(30));
+    assert_eq!(back(&mut plane, &udp((far, 53), (own, 5000), 64, b"x")).len(), 1);
+    plane.advance(Duration::from_secs(70));
+    assert_eq!(back(&mut plane, &udp((far, 53), (own, 5000), 64, b"x")).len(), 0);
+}
+
+#[test]
+fn a_plane_without_rules_tracks_nothing() {
+    let yaml = ports_of("1024-65535");
+    let plain: String = yaml
+        .split("---\n")
+        .filter(|document| !document.contains("SourceNat"))
+        .collect::<Vec<_>>()
+        .join("---\n");
+    let mut plane = Plane::new(&plain).unwrap();
+    let [[host, _, far], _] = families();
+    assert_eq!(out(&mut plane, &udp((host, 5000), (far, 53), 64, b"x")).len(), 1);
+    assert_eq!(plane.packets("flows"), 0);
+}
+
+#[test]
+fn fragments_are_dropped_by_name() {
+    let mut plane = plane();
+    let [[host, _, far], _] = families();
+    let packet = with_fragment(udp((host, 5000), (far, 53), 64, &[0; 16]), 0x2000, 0);
+    assert_eq!(out(&mut plane, &packet), []);
+    assert_eq!(plane.dropped("flows/fragment-tracked"), 1, "{:?}", plane.drops());
+}
