@@ -10,6 +10,7 @@ use crate::counters::Counters;
 use crate::local::Local;
 use crate::meta::Flags;
 use crate::node::{Node, Sink, Source, Turn};
+use crate::pool::Frames;
 use crate::trace::{Fate, Seen, Tracer, Visit};
 use crate::vector::{BATCH_MAX, Vector};
 use std::sync::Arc;
@@ -46,11 +47,16 @@ impl<S: Sink> AnySink for S {
 
 pub(crate) trait AnySource: Send {
     fn poll(&mut self, turn: &Turn, local: &mut Local, room: usize, into: &mut Vector);
+    fn close(&mut self, frames: &mut Frames);
 }
 
 impl<S: Source> AnySource for S {
     fn poll(&mut self, turn: &Turn, local: &mut Local, room: usize, into: &mut Vector) {
         Source::poll(self, turn, local, room, into);
+    }
+
+    fn close(&mut self, frames: &mut Frames) {
+        Source::close(self, frames);
     }
 }
 
@@ -111,6 +117,15 @@ impl Graph {
     /// Arms a capture, or ends it.
     pub fn capture(&mut self, capture: Option<Capture>) {
         self.capture = capture;
+    }
+
+    /// Has sources give up the frames that they keep.
+    pub(crate) fn close(&mut self, frames: &mut Frames) {
+        for placed in &mut self.stages {
+            if let Stage::Source(source) = &mut placed.stage {
+                source.close(frames);
+            }
+        }
     }
 
     /// Inhales at most one vector and carries every packet to a sink. How many packets there were.

@@ -9,7 +9,11 @@ use crate::port::{Queue, QueueCounters};
 use crate::ring::Producer;
 use crate::vector::{BATCH_MAX, Vector};
 use crate::worker::Waker;
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Most fragments in [`Local::gathered`].
+pub const GATHERED_MAX: usize = 1024;
 
 /// One worker's belongings. Sources and sinks work with them; nodes never see them.
 pub struct Local {
@@ -23,6 +27,8 @@ pub struct Local {
     pub parked: Held<TunnelPeer>,
     /// Pieces of packets that were cut.
     pub pieces: Pieces,
+    /// Fragments that came in, on their way to who knows their ports.
+    pub gathered: VecDeque<FrameIndex>,
 }
 
 /// How a worker sends through a port.

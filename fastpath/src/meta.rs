@@ -152,7 +152,8 @@ pub struct Meta {
     pub vrf: VrfId,
     /// What went wrong, for `icmp-error`. Written by the node that leads there.
     pub complaint: u8,
-    /// What `balance` has to tell `admit` of a packet without a verdict. Written by `flows` and `balance`.
+    /// What `balance` has to tell `admit` of a packet without a verdict. Written by `flows` and `balance`. Before those, of
+    /// a fragment: why it is dropped, if it is.
     pub reserved: u8,
 }
 const _: () = assert!(size_of::<Meta>() == 64);

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, Delivery};
 use crate::local::Local;
+use crate::pool::Frames;
 use crate::trace::Seen;
 use crate::vector::Vector;
 
@@ -83,6 +84,11 @@ pub trait Source: Send + 'static {
 
     /// Adds at most `room` frames to `into`, without waiting.
     fn poll(&mut self, turn: &Turn, local: &mut Local, room: usize, into: &mut Vector);
+
+    /// Gives up every frame that it keeps, when the worker ends.
+    fn close(&mut self, frames: &mut Frames) {
+        let _ = frames;
+    }
 }
 
 /// Takes frames out of the graph: transmit rings, a handoff ring, a waiting room.

@@ -5,7 +5,7 @@ use crate::clock::{self, Clock};
 use crate::counters::Counter;
 use crate::graph::Graph;
 use crate::held::{HELD_PER_NEIGHBOUR, Held, PARKED_PER_PEER};
-use crate::local::{Local, Queues, Way};
+use crate::local::{GATHERED_MAX, Local, Queues, Way};
 use crate::meta::PortId;
 use crate::node::Turn;
 use crate::nodes::fragment::{PIECES_MAX, Pieces};
@@ -16,6 +16,7 @@ use crate::ring::Producer;
 use crate::trace::Tracer;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -254,6 +255,7 @@ impl Run {
                 held: Held::new(HELD_PER_NEIGHBOUR),
                 parked: Held::new(PARKED_PER_PEER),
                 pieces: Pieces::with_capacity(PIECES_MAX),
+                gathered: VecDeque::with_capacity(GATHERED_MAX),
             },
             qsbr: parts.qsbr,
             clock: parts.clock,
@@ -373,10 +375,16 @@ impl Run {
             let closed = self.local.queues.detach(port);
             closed.into_iter().for_each(|queue| queue.close(&mut self.local.frames));
         }
+        self.graph.close(&mut self.local.frames);
         let Local {
-            held, parked, pieces, ..
+            held,
+            parked,
+            pieces,
+            gathered,
+            ..
         } = &mut self.local;
-        let waiting: Vec<_> = held.drain().chain(parked.drain()).chain(pieces.drain(..)).collect();
+        let waiting = held.drain().chain(parked.drain());
+        let waiting: Vec<_> = waiting.chain(pieces.drain(..)).chain(gathered.drain(..)).collect();
         waiting.into_iter().for_each(|frame| self.local.frames.give(frame));
         self.qsbr.offline(usize::from(self.turn.worker));
     }

@@ -145,6 +145,14 @@ impl<P> Fragments<P> {
         self.held = self.held + slot.count_waiting() - before;
     }
 
+    /// Gives every packet up that waits.
+    pub fn clear(&mut self, mut out: impl FnMut(P)) {
+        for slot in &mut self.slots {
+            slot.clear(Why::Forgotten, &mut |packet, _| out(packet));
+        }
+        self.held = 0;
+    }
+
     /// Looks at the next `visits` places, and drops what has waited too long or is of no use any more.
     pub fn expire(&mut self, now: Tick, visits: usize, mut out: impl FnMut(P, Fate)) {
         for _ in 0..visits.min(self.slots.len()) {

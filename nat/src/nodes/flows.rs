@@ -20,13 +20,14 @@ labels! {
     pub enum Next {
         Known = "known",
         Decide = "decide",
+        Fragment = "fragment",
         Untracked = "untracked",
     }
     /// Why packets are dropped.
     pub enum Drop {
         NoConnection = "no-connection": "It belongs to no connection, and does not open one: TCP or SCTP from mid-stream.",
         Unrelated = "unrelated-error": "An ICMP error about a packet that belongs to no connection.",
-        Fragment = "fragment-tracked": "A fragment, whose connection is not known without the ports of the first.",
+        Fragment = "fragment-unknown": "A fragment behind the first of a datagram that made no connection.",
         Leaving = "connection-leaving": "Its connection has ended, and too many others wait to be forgotten.",
     }
 }
@@ -110,9 +111,9 @@ fn key_of(packet: &mut Packet<'_>) -> Key {
 #[cold]
 fn key_of_quote(packet: &mut Packet<'_>) -> Key {
     let meta = *packet.meta;
-    let quote = is_icmp_error(&meta)
-        .then(|| Quote::read(packet.network(), &meta))
-        .flatten();
+    // Of an error in fragments, the later ones quote nothing that could be told from data.
+    let is_whole = is_icmp_error(&meta) && !meta.flags.has(Flags::LATER_FRAGMENT);
+    let quote = is_whole.then(|| Quote::read(packet.network(), &meta)).flatten();
     quote.map_or(Key::default(), |quote| quote.key(meta.vrf).reversed())
 }
 
@@ -130,9 +131,11 @@ impl Moment<'_> {
             return self.related(packet.meta, leg);
         }
         let (offset, protocol) = (usize::from(packet.meta.transport_offset), packet.meta.protocol);
+        let is_later = packet.meta.flags.has(Flags::LATER_FRAGMENT);
         let bytes = packet.network();
         let length = bytes.len() as u32;
-        let transport = bytes.get(offset..).unwrap_or_default();
+        let header = bytes.get(offset..).filter(|_| !is_later);
+        let transport = header.unwrap_or_default();
         let table = self.table;
         match follow(protocol, table.mark(leg), || table.mark(leg ^ 1), transport) {
             Outcome::Same => {}
@@ -194,6 +197,9 @@ impl Moment<'_> {
             return Ok(Next::Untracked);
         }
         if meta.flags.has(Flags::FRAGMENT) {
+            return Ok(Next::Fragment);
+        }
+        if meta.flags.has(Flags::LATER_FRAGMENT) {
             return Err(Drop::Fragment);
         }
         if is_icmp_error(&meta) {

@@ -5,5 +5,6 @@
 
 pub mod admit;
 pub mod flows;
+pub mod fragments;
 pub mod rewrite;
 pub mod sweep;

@@ -1,5 +1,6 @@
 //! The nodes of flows in a graph: what comes in, what must go out. No root, no clock, no device.
 
+mod fragments;
 mod oracle;
 mod packets;
 mod plane;
@@ -20,7 +21,7 @@ pub(crate) fn end(address: &str, port: u16) -> End {
 /// Clients get these, once of each family.
 pub(crate) const PUBLIC: [&str; 2] = ["192.0.2.1", "2001:db8::77"];
 /// A client and a server.
-const PAIRS: [(&str, &str); 2] = [("10.1.0.9", "198.51.100.7"), ("fd00:1::9", "2001:db8:ffff::7")];
+pub(crate) const PAIRS: [(&str, &str); 2] = [("10.1.0.9", "198.51.100.7"), ("fd00:1::9", "2001:db8:ffff::7")];
 
 /// Whoever is inside speaks to the outside under one address.
 pub(crate) fn masquerade(ports: std::ops::RangeInclusive<u16>) -> Vec<Rule> {
@@ -36,7 +37,7 @@ pub(crate) fn masquerade(ports: std::ops::RangeInclusive<u16>) -> Vec<Rule> {
 }
 
 /// Both ends as they are on this protocol's wire: an echo has one identifier, others have no ports.
-fn ends(protocol: u8, client: (&str, u16), server: (&str, u16)) -> (End, End) {
+pub(crate) fn ends(protocol: u8, client: (&str, u16), server: (&str, u16)) -> (End, End) {
     match protocol {
         ECHO => (end(client.0, client.1), end(server.0, client.1)),
         TCP | UDP | SCTP => (end(client.0, client.1), end(server.0, server.1)),

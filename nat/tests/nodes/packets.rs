@@ -233,7 +233,7 @@ pub fn open_error(frame: &[u8]) -> (IpAddr, IpAddr, Plain) {
 }
 
 /// The sum of RFC 1071, not complemented: `0xffff` over what carries a right checksum.
-fn sum(parts: &[&[u8]]) -> u16 {
+pub fn sum(parts: &[&[u8]]) -> u16 {
     let mut total: u32 = 0;
     for part in parts {
         for pair in part.chunks(2) {

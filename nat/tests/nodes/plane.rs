@@ -26,6 +26,7 @@ use fastpath::rib::{Hop, Origin, Rib, Target};
 use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker};
 use nat::nodes::admit::{self, Admit};
 use nat::nodes::flows::{self, Flows};
+use nat::nodes::fragments::{self, FragmentPorts, Gather, Gathered};
 use nat::nodes::rewrite::{self, Rewrite};
 use nat::nodes::sweep::Expiry;
 use nat::snat::{Rule, Rules};
@@ -153,7 +154,7 @@ impl Plane {
         for frame in frames {
             self.ends[port].send.try_send(frame.clone()).unwrap();
         }
-        for _ in 0..3 + frames.len() / 100 {
+        for _ in 0..8 + frames.len() / 100 {
             self.now_ns += 10_000;
             self.worker.turn(self.now_ns);
         }
@@ -243,6 +244,11 @@ fn graph(
     graph.connect(parse, parse::Next::Flows, flows);
     graph.connect(parse, parse::Next::Arp, consumed);
     graph.connect(parse, parse::Next::Ndp, consumed);
+    let fragment_ports = graph.node(FragmentPorts);
+    let gather = graph.sink(Gather);
+    graph.source(Gathered::default(), fragment_ports);
+    graph.connect(fragment_ports, fragments::Next::Flows, flows);
+    graph.connect(flows, flows::Next::Fragment, gather);
     graph.connect(flows, flows::Next::Known, rewrite);
     graph.connect(flows, flows::Next::Decide, route_new);
     graph.connect(flows, flows::Next::Untracked, route);
