@@ -1,7 +1,6 @@
 //! How fast: traffic and routes for the benchmarks, and the report.
 
 pub mod chart;
-pub mod connections;
 pub mod machine;
 pub mod report;
 pub mod rig;

@@ -1,10 +1,9 @@
 //! One worker with the product's whole graph (`control::wiring`), fed and emptied by queues in memory, turned by the
 //! benchmark, and read by its own counters.
 
-use crate::connections::Connections;
 use crate::spread::Spread;
 use crate::traffic::Generator;
-use control::wiring::Rings;
+use control::wiring::{FLOW_WRITERS, Flows, Rings};
 use fastpath::arena::Arena;
 use fastpath::builder::Kind;
 use fastpath::clock::Clock;
@@ -12,6 +11,7 @@ use fastpath::counters::Counters;
 use fastpath::events::Events;
 use fastpath::fib::{self, Pages};
 use fastpath::forwarding::{Forwarding, LinkState};
+use fastpath::generation::Generation;
 use fastpath::graph::Graph;
 use fastpath::interfaces::{Interface, Interfaces};
 use fastpath::meta::{PortId, VrfId};
@@ -24,6 +24,10 @@ use fastpath::rib::{Hop, Origin, Rib, Target};
 use fastpath::ring::ring;
 use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker};
 use ipnet::IpNet;
+use nat::snat::{Rule, Rules};
+use nat::table::{Shape, Table};
+use nat::timeouts::Timeouts;
+use nat::tracking::Tracking;
 use std::net::IpAddr;
 use std::sync::Arc;
 use wireguard::mailbox::Mailbox;
@@ -52,6 +56,44 @@ pub struct Rig {
     rib: Rib,
     // Workers hold readers; the publisher keeps the value alive and could change it.
     _interfaces: Publisher<Interfaces>,
+    _connections: Connections,
+}
+
+/// What the nodes of connections work on.
+pub struct Connections {
+    tracking: Tracking,
+    rules: Publisher<Rules>,
+}
+
+impl Connections {
+    /// An empty table for so many, of which those that `rules` match get another source.
+    ///
+    /// # Panics
+    /// If there is no address space for it.
+    pub fn new(connections: u32, rules: Vec<Rule>, qsbr: &Arc<Qsbr>) -> Self {
+        let shape = Shape {
+            connections,
+            writers: FLOW_WRITERS,
+            seed: 1,
+        };
+        let tracking = Tracking {
+            table: Arc::new(Table::new(&shape, qsbr.clone()).expect("address space")),
+            generation: Generation::default(),
+        };
+        Self {
+            tracking,
+            rules: Publisher::new(Rules(rules)),
+        }
+    }
+
+    /// For one worker's graph.
+    pub fn wiring(&self) -> Flows<'_> {
+        Flows {
+            tracking: &self.tracking,
+            timeouts: Timeouts::default(),
+            rules: &self.rules,
+        }
+    }
 }
 
 /// What a stage cost.
@@ -75,17 +117,30 @@ pub struct Cost {
 impl Rig {
     /// Two ports, packets from `generator` to the first; routes are still to come.
     pub fn new(generator: Generator) -> Self {
+        Self::build(|graph, qsbr| Turner::new(graph, qsbr, generator), None)
+    }
+
+    /// The same with both ports tracked, and packets from these queues at them; connections get another source by
+    /// `rules`.
+    pub fn tracked(queues: [Box<dyn Queue>; 2], connections: u32, rules: Vec<Rule>) -> Self {
+        let turner = |graph, qsbr| Turner::with_queues(graph, qsbr, queues);
+        Self::build(turner, Some((connections, rules)))
+    }
+
+    fn build(turner: impl FnOnce(Graph, Arc<Qsbr>) -> Turner, tracked: Option<(u32, Vec<Rule>)>) -> Self {
         let qsbr = Arc::new(Qsbr::new(1));
+        let is_tracked = tracked.is_some();
+        let (connections, rules) = tracked.unwrap_or((1, vec![]));
+        let connections = Connections::new(connections, rules, &qsbr);
         let forwarding = Arc::new(Forwarding::default());
         let tables = fib::Pool::new(1 << 30, Pages::Huge, qsbr.clone()).expect("address space");
         let mut rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
         let interfaces = Publisher::new(Interfaces {
-            ports: [1, 2].map(port).into(),
+            ports: [1, 2].map(|number| port(number, is_tracked)).into(),
             listeners: vec![],
         });
         let tunnels = Publisher::new(wireguard::interface::Interfaces::default());
         let events = Events::new(|| {});
-        let flows = Connections::new(16, rib.generation(), &qsbr);
         let shared = control::wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -93,7 +148,7 @@ impl Rig {
             events: &events,
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
-            flows: flows.wiring(),
+            flows: connections.wiring(),
             workers: 1,
         };
         let rings = Rings {
@@ -106,9 +161,10 @@ impl Rig {
             rib.set_port(PortId(port), [2, 0, 0, 0, 0, 1 + port as u8], 1500);
         }
         Self {
-            turner: Turner::new(graph, qsbr, generator),
+            turner: turner(graph, qsbr),
             rib,
             _interfaces: interfaces,
+            _connections: connections,
         }
     }
 
@@ -215,7 +271,7 @@ fn readings(counters: &[Arc<Counters>]) -> Vec<(u64, u64)> {
         .collect()
 }
 
-fn port(number: u8) -> Option<Interface> {
+fn port(number: u8, tracked: bool) -> Option<Interface> {
     let addresses = [
         (IpAddr::from([10, number, 0, 1]), 16),
         (IpAddr::from([0xfd00, u16::from(number), 0, 0, 0, 0, 0, 1]), 64),
@@ -224,8 +280,8 @@ fn port(number: u8) -> Option<Interface> {
         name: format!("port-{number}"),
         mac: [2, 0, 0, 0, 0, number],
         mtu: 1500,
-        tracked: false,
         vrf: VrfId(0),
+        tracked,
         addresses: addresses.into(),
     })
 }

@@ -1,7 +1,6 @@
 //! A gateway with a tunnel in the product's whole graph: packets from inside to its peers, and sealed ones from its peers.
 
-use crate::connections::Connections;
-use crate::rig::{OUR_MAC, Turner};
+use crate::rig::{Connections, OUR_MAC, Turner};
 use crate::routes::Rng;
 use crate::traffic::{Generator, PACKETS, udp_of};
 use control::wiring::{self, Rings};
@@ -77,7 +76,7 @@ impl Gateway {
         };
         let tunnels = Publisher::new(Tunnels(vec![None, None, Some(Arc::new(interface))]));
         let interfaces = Publisher::new(interfaces());
-        let flows = Connections::new(16, rib.generation(), &qsbr);
+        let connections = Connections::new(1, vec![], &qsbr);
         let shared = wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -85,7 +84,7 @@ impl Gateway {
             events: &Events::new(|| {}),
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
-            flows: flows.wiring(),
+            flows: connections.wiring(),
             workers: 1,
         };
         let rings = Rings {
@@ -221,8 +220,8 @@ fn interfaces() -> Interfaces {
             name: name.to_owned(),
             mac,
             mtu,
-            tracked: false,
             vrf: VrfId(0),
+            tracked: false,
             addresses: vec![(address.into(), 24)],
         })
     };

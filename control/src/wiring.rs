@@ -24,6 +24,7 @@ use fastpath::rib::Rib;
 use fastpath::ring::Consumer;
 use nat::nodes::admit::{self, Admit};
 use nat::nodes::flows::{self, Flows as FlowsNode};
+use nat::nodes::fragments::{self, FragmentPorts, Gather, Gathered};
 use nat::nodes::rewrite::{self, Rewrite};
 use nat::nodes::sweep::Expiry;
 use nat::snat::Rules;
@@ -112,6 +113,7 @@ struct Ends {
     hold: SinkId,
     park: SinkId,
     fragment: SinkId,
+    gather: SinkId,
     consumed: SinkId,
     undeliverable: NodeId<Undeliverable>,
     nested: NodeId<NestedTunnel>,
@@ -125,6 +127,7 @@ impl Ends {
             hold: graph.sink(Hold::new(forwarding(), shared.events.clone())),
             park: graph.sink(Park),
             fragment: graph.sink(Fragment::new(forwarding(), shared.interfaces())),
+            gather: graph.sink(Gather),
             consumed: graph.sink(Consumed),
             undeliverable: graph.node(Undeliverable),
             nested: graph.node(NestedTunnel),
@@ -144,6 +147,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     let resume = graph.node(Resume);
     let route = graph.node(shared.route());
     let chain = chain(graph, shared, None);
+    let fragment_ports = graph.node(FragmentPorts);
     let local = graph.node(Local::new(shared.interfaces()));
     let adjacency = graph.node(shared.adjacency());
     let icmp_error = graph.node(IcmpError::new(shared.interfaces(), shared.forwarding.clone()));
@@ -157,6 +161,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.source(Released::new(shared.forwarding.clone()), resume);
     graph.source(park::Released::new(shared.forwarding.clone()), route);
     graph.source(Recut, route);
+    graph.source(Gathered::default(), fragment_ports);
     graph.source(Originate::new(rings.originate), tunnel.route_outer);
     graph.source(Handoff::new(rings.handoff), ends.port_out);
     graph.source(Inject::new(rings.inject), ends.port_out);
@@ -165,6 +170,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(resume, resume::Next::Route, route);
     graph.connect(parse, parse::Next::Route, route);
     graph.connect(parse, parse::Next::Flows, chain.flows);
+    graph.connect(fragment_ports, fragments::Next::Flows, chain.flows);
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
     graph.connect(arp, arp::Next::Answer, ends.port_out);
@@ -240,6 +246,7 @@ impl Chain {
     /// Leads packets onwards once their connection is known.
     fn connect(&self, graph: &mut GraphBuilder, ends: &Ends, (route, local, adjacency, icmp_error, peer): Onwards) {
         graph.connect(self.flows, flows::Next::Untracked, route);
+        graph.connect(self.flows, flows::Next::Fragment, ends.gather);
         graph.connect(self.flows, flows::Next::Known, self.rewrite);
         graph.connect(self.flows, flows::Next::Decide, self.route);
         graph.connect(self.route, route::Next::Forward, self.admit);
