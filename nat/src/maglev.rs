@@ -2,23 +2,26 @@
 //!
 //! A hash names a slot, and a slot a backend. The slots of a Maglev table are shared out by turns, each backend taking
 //! the next free slot of a permutation of its own; so one backend's change touches all of them, and moves slots of
-//! others. Here the table is cut into rows of few slots. A backend takes part in some rows, which its id alone decides,
-//! and each row is a small Maglev table of its members. A change rebuilds the rows of one backend and no others.
+//! others. A table of few backends is filled anew in microseconds. That of many is cut into rows of few slots: a backend
+//! takes part in some rows, which its id alone decides, and each row is a small Maglev table of its members. A change
+//! refills the rows of one backend and no others.
 //!
 //! What stands in the table follows from the ids and weights of the backends, and from nothing else: not from the order
 //! in which they came, nor from what was before. So it survives a restart, and is equal on every node.
 
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::table::sip;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Up to so many backends are in one row. Of more, each row has half of that to that on average.
-const MEMBERS: usize = 64;
+/// Slots of a table of one row, by the backends it has at most: primes, so that any step walks through all of them, and
+/// at least sixteen a backend.
+const SINGLE: [(usize, usize); 5] = [(8, 251), (32, 521), (64, 1031), (128, 2053), (256, 4099)];
+/// Up to so many backends are in one row. Of more, each row has 16 to 32 on average.
+const MEMBERS: usize = 256;
 /// Rows that a backend takes part in, where there are several.
-const ROWS_EACH: usize = 64;
-/// Slots of a table of one row, and of each of several: primes, so that any step walks through all of them.
-const SLOTS_ONE: usize = 2039;
-const SLOTS_MANY: usize = 131;
+const ROWS_EACH: usize = 32;
+/// Slots of each of several rows.
+const SLOTS_MANY: usize = 97;
 /// The most a backend can weigh.
 pub const WEIGHT_MAX: u32 = 1 << 16;
 
@@ -40,39 +43,44 @@ pub struct Backend {
     pub weight: u32,
 }
 
-impl Backend {
-    fn share(&self) -> u32 {
-        self.weight.min(WEIGHT_MAX)
-    }
-}
+/// The slots of a service, as workers read them: it never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table(Arc<Vec<u32>>);
 
-/// The table of one service. Control changes it in place while workers look up.
-#[derive(Debug, Default)]
-pub struct Maglev {
-    backends: HashMap<u64, Backend>,
-    /// Ids of each row's members, in no order.
-    rows: Vec<Vec<u64>>,
-    slots: Vec<AtomicU32>,
-}
-
-impl Maglev {
-    /// The table of these backends.
-    pub fn new(backends: impl IntoIterator<Item = Backend>) -> Self {
-        let taking_part = backends.into_iter().filter(|backend| backend.weight > 0);
-        let mut maglev = Self {
-            backends: taking_part.map(|backend| (backend.id, backend)).collect(),
-            ..Self::default()
-        };
-        maglev.rebuild();
-        maglev
-    }
-
+impl Table {
     /// Number of the backend for a connection with this hash, of which all 64 bits count; `None` if there is none.
     #[inline]
     pub fn choose(&self, hash: u64) -> Option<u32> {
-        let place = (u128::from(hash) * self.slots.len() as u128) >> 64;
-        let number = self.slots.get(place as usize)?.load(Relaxed);
+        let place = (u128::from(hash) * self.0.len() as u128) >> 64;
+        let number = *self.0.get(place as usize)?;
         (number != NOBODY).then_some(number)
+    }
+
+    /// The number in each slot.
+    pub fn slots(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+/// The backends of one service, and the table that follows from them.
+#[derive(Debug, Default)]
+pub struct Maglev {
+    backends: HashMap<u64, Backend>,
+    /// Each row's members, by their turn.
+    rows: Vec<Vec<Member>>,
+    /// Rows whose members have changed since the table was last asked for.
+    stale: Vec<bool>,
+    table: Table,
+}
+
+impl Maglev {
+    /// That of these backends.
+    pub fn new(backends: impl IntoIterator<Item = Backend>) -> Self {
+        let taking_part = backends.into_iter().filter(|backend| backend.weight > 0);
+        Self {
+            backends: taking_part.map(|backend| (backend.id, backend)).collect(),
+            ..Self::default()
+        }
     }
 
     /// Backends that take part.
@@ -85,135 +93,167 @@ impl Maglev {
         self.backends.is_empty()
     }
 
-    /// Slots there are.
-    pub fn slots(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// Adds a backend, or gives it another weight or number. True if the table has changed its size: workers then need
-    /// the new one; a change of the same size is in the slots already.
-    pub fn set(&mut self, backend: Backend) -> bool {
+    /// Adds a backend, or gives it another weight or number.
+    pub fn set(&mut self, backend: Backend) {
         if backend.weight == 0 {
             return self.remove(backend.id);
         }
-        let was = self.backends.insert(backend.id, backend);
-        if self.resize() {
-            return true;
+        self.leave(backend.id);
+        self.backends.insert(backend.id, backend);
+        if self.is_of_size() {
+            self.join(&backend);
         }
-        for row in rows_of(backend.id, self.rows.len()) {
-            if was.is_none() {
-                self.rows[row].push(backend.id);
-            }
-            self.fill(row);
-        }
-        false
     }
 
-    /// Removes a backend. True if the table has changed its size.
-    pub fn remove(&mut self, id: u64) -> bool {
-        if self.backends.remove(&id).is_none() {
-            return false;
+    /// Removes a backend.
+    pub fn remove(&mut self, id: u64) {
+        self.leave(id);
+        self.backends.remove(&id);
+    }
+
+    /// The table of the backends as they are. Costs what has changed since it was last asked for, and a copy if somebody
+    /// still reads the one before.
+    pub fn table(&mut self) -> Table {
+        let slots = slots_for(self.backends.len());
+        if !self.is_of_size() || self.table.0.len() != slots * self.rows.len() {
+            self.share_out(slots);
         }
-        if self.resize() {
-            return true;
+        if self.stale.contains(&true) {
+            let all = Arc::make_mut(&mut self.table.0);
+            let mut turns = Vec::with_capacity(MEMBERS);
+            let rows = self.rows.iter().zip(&mut self.stale).zip(all.chunks_exact_mut(slots));
+            for ((members, _), owners) in rows.filter(|((_, stale), _)| **stale) {
+                fill(members, owners, &mut turns);
+            }
+            self.stale.fill(false);
+        }
+        self.table.clone()
+    }
+
+    /// Whether there are as many rows as so many backends ask for. Where not, all is shared out anew before long.
+    fn is_of_size(&self) -> bool {
+        rows_for(self.backends.len()) == self.rows.len()
+    }
+
+    /// Gives every backend its rows, and every row its slots.
+    fn share_out(&mut self, slots: usize) {
+        let count = rows_for(self.backends.len());
+        let mut rows = vec![vec![]; count];
+        for backend in self.backends.values() {
+            rows_of(backend.id, count).for_each(|row| rows[row].push(Member::new(backend, row)));
+        }
+        rows.iter_mut().for_each(|row| row.sort_unstable_by_key(Member::order));
+        self.rows = rows;
+        self.stale = vec![true; count];
+        self.table = Table(Arc::new(vec![NOBODY; count * slots]));
+    }
+
+    fn join(&mut self, backend: &Backend) {
+        for row in rows_of(backend.id, self.rows.len()) {
+            let member = Member::new(backend, row);
+            let place = self.rows[row].partition_point(|other| other.order() < member.order());
+            self.rows[row].insert(place, member);
+            self.stale[row] = true;
+        }
+    }
+
+    fn leave(&mut self, id: u64) {
+        if !self.backends.contains_key(&id) {
+            return;
         }
         for row in rows_of(id, self.rows.len()) {
-            self.rows[row].retain(|member| *member != id);
-            self.fill(row);
-        }
-        false
-    }
-
-    /// Rebuilds if the number of backends asks for another number of rows.
-    fn resize(&mut self) -> bool {
-        let is_due = rows_for(self.backends.len()) != self.rows.len();
-        if is_due {
-            self.rebuild();
-        }
-        is_due
-    }
-
-    fn rebuild(&mut self) {
-        let count = rows_for(self.backends.len());
-        self.rows = vec![vec![]; count];
-        for id in self.backends.keys() {
-            rows_of(*id, count).for_each(|row| self.rows[row].push(*id));
-        }
-        let slots = count * if count == 1 { SLOTS_ONE } else { SLOTS_MANY };
-        self.slots = (0..slots).map(|_| AtomicU32::new(NOBODY)).collect();
-        (0..count).for_each(|row| self.fill(row));
-    }
-
-    /// Shares the slots of a row out among its members.
-    fn fill(&self, row: usize) {
-        let count = self.slots.len() / self.rows.len();
-        let slots = &self.slots[row * count..][..count];
-        let members = self.rows[row].iter().map(|id| &self.backends[id]);
-        let heaviest = members.clone().map(Backend::share).max().unwrap_or(0);
-        let mut turns: Vec<Turns> = members
-            .map(|backend| Turns::new(backend, row, count, heaviest))
-            .collect();
-        // Who comes first in a row is another one in the next row.
-        turns.sort_unstable_by_key(|turns| turns.order);
-        let mut owners = vec![NOBODY; count];
-        let mut left = if turns.is_empty() { 0 } else { count };
-        while left > 0 {
-            for turns in &mut turns {
-                if left > 0 && turns.is_due(heaviest) {
-                    let slot = turns.take(&owners);
-                    owners[slot] = turns.number;
-                    left -= 1;
-                }
-            }
-        }
-        for (slot, owner) in slots.iter().zip(owners) {
-            slot.store(owner, Relaxed);
+            self.rows[row].retain(|member| member.id != id);
+            self.stale[row] = true;
         }
     }
 }
 
 /// Rows of a table of so many backends.
 fn rows_for(backends: usize) -> usize {
-    if backends <= MEMBERS {
-        1
-    } else {
-        backends.next_power_of_two()
+    match backends {
+        0 => 0,
+        1..=MEMBERS => 1,
+        _ => backends.next_power_of_two(),
     }
+}
+
+/// Slots of each row of such a table.
+fn slots_for(backends: usize) -> usize {
+    let single = SINGLE.iter().find(|(most, _)| backends <= *most);
+    single.map_or(SLOTS_MANY, |(_, slots)| *slots)
 }
 
 /// The rows that a backend takes part in; all different, as the step is odd and the number of rows a power of two.
 fn rows_of(id: u64, rows: usize) -> impl Iterator<Item = usize> {
-    let hash = sip(ROW_KEY, &[id]);
+    let hash = if rows > 1 { sip(ROW_KEY, &[id]) } else { 0 };
     let (first, step) = (hash as u32 as usize, (hash >> 32) as usize | 1);
     (0..ROWS_EACH.min(rows)).map(move |n| first.wrapping_add(n.wrapping_mul(step)) & (rows - 1))
 }
 
-/// A member of a row while its slots are shared out.
+/// A member of a row.
+#[derive(Clone, Debug)]
+struct Member {
+    id: u64,
+    /// Another one in each row: so is who comes first.
+    hash: u64,
+    number: u32,
+    weight: u32,
+}
+
+impl Member {
+    fn new(backend: &Backend, row: usize) -> Self {
+        Self {
+            id: backend.id,
+            hash: sip(SLOT_KEY, &[backend.id, row as u64]),
+            number: backend.number,
+            weight: backend.weight.min(WEIGHT_MAX),
+        }
+    }
+
+    fn order(&self) -> (u64, u64) {
+        (self.hash, self.id)
+    }
+}
+
+/// Where a member stands while its row is shared out.
 struct Turns {
-    order: (u64, u64),
     number: u32,
     weight: u32,
     /// What it has saved up for its next turn.
     credit: u32,
-    next: usize,
-    step: usize,
+    next: u32,
+    step: u32,
+}
+
+/// Shares the slots of a row out among its members. `turns` is for reuse.
+fn fill(members: &[Member], owners: &mut [u32], turns: &mut Vec<Turns>) {
+    owners.fill(NOBODY);
+    let heaviest = members.iter().map(|member| member.weight).max().unwrap_or(0);
+    let below = |bits: u64, bound: u32| (((bits & 0xffff_ffff) * u64::from(bound)) >> 32) as u32;
+    let count = owners.len() as u32;
+    turns.clear();
+    turns.extend(members.iter().map(|member| Turns {
+        number: member.number,
+        weight: member.weight,
+        // Anything below a turn: on average over rows nobody is early or late.
+        credit: below(member.hash >> 16, heaviest),
+        next: below(member.hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32, count),
+        step: below(member.hash, count - 1) + 1,
+    }));
+    let mut left = if turns.is_empty() { 0 } else { count };
+    while left > 0 {
+        for turns in &mut *turns {
+            if left > 0 && turns.is_due(heaviest) {
+                turns.take(owners);
+                left -= 1;
+            }
+        }
+    }
 }
 
 impl Turns {
-    fn new(backend: &Backend, row: usize, slots: usize, heaviest: u32) -> Self {
-        let hash = sip(SLOT_KEY, &[backend.id, row as u64]);
-        Self {
-            order: (hash, backend.id),
-            number: backend.number,
-            weight: backend.share(),
-            // Anything below a turn: on average over rows nobody is early or late.
-            credit: ((u64::from((hash >> 16) as u32) * u64::from(heaviest)) >> 32) as u32,
-            next: (hash as u32) as usize % slots,
-            step: (hash >> 32) as usize % (slots - 1) + 1,
-        }
-    }
-
     /// The heaviest are due each time, others in proportion.
+    #[inline(always)]
     fn is_due(&mut self, heaviest: u32) -> bool {
         self.credit += self.weight;
         let is_due = self.credit >= heaviest;
@@ -223,16 +263,17 @@ impl Turns {
         is_due
     }
 
-    /// Its next free slot, of which there is one.
-    fn take(&mut self, owners: &[u32]) -> usize {
-        while owners[self.next] != NOBODY {
-            self.next += self.step;
+    /// Takes its next free slot, of which there is one.
+    #[inline(always)]
+    fn take(&mut self, owners: &mut [u32]) {
+        let (count, mut next) = (owners.len() as u32, self.next);
+        while owners[next as usize] != NOBODY {
+            next += self.step;
             // Cheaper than a division: both were below the number of slots.
-            if self.next >= owners.len() {
-                self.next -= owners.len();
-            }
+            next = next.min(next.wrapping_sub(count));
         }
-        self.next
+        owners[next as usize] = self.number;
+        self.next = next;
     }
 }
 
