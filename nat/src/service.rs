@@ -1,0 +1,208 @@
+//! Services: which addresses and ports stand for which backends.
+//!
+//! A [`Frontend`] is what clients speak to; it leads to a [`Pool`] of backends, of which each new connection gets one.
+//! Workers read [`Services`], which never change: control has a [`Book`] of its own, changes that, and publishes it. The
+//! two share whatever is the same, in shards, so a change costs what it touches and not what there is.
+
+mod book;
+mod pool;
+
+pub use book::Book;
+pub use pool::{Backend, Counters, Member, Pool, PoolId};
+
+use fastpath::meta::{Endpoint, Meta, VrfId};
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Parts of the frontends that are copied alone.
+const SHARDS: usize = 1024;
+/// Pools that are copied together.
+const CHUNK: usize = 64;
+/// The protocols of services, by their place in [`Services::node_ports`].
+const PROTOCOLS: [u8; 3] = [
+    fastpath::wire::protocol::TCP,
+    fastpath::wire::protocol::UDP,
+    fastpath::wire::protocol::SCTP,
+];
+
+/// What clients speak to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Frontend {
+    /// Table of routes that its packets come in by.
+    pub vrf: VrfId,
+    /// Its address, mapped into IPv6 and in network order; `None` for every address of the node's, as node ports have.
+    pub address: Option<[u8; 16]>,
+    /// TCP, UDP or SCTP.
+    pub protocol: u8,
+    /// Its port, host order.
+    pub port: u16,
+}
+
+impl Frontend {
+    /// At an address.
+    pub fn at(vrf: VrfId, address: IpAddr, protocol: u8, port: u16) -> Self {
+        let address = Some(mapped(address));
+        Self {
+            address,
+            ..Self::node_port(vrf, protocol, port)
+        }
+    }
+
+    /// At every address of the node's.
+    pub fn node_port(vrf: VrfId, protocol: u8, port: u16) -> Self {
+        Self {
+            vrf,
+            address: None,
+            protocol,
+            port,
+        }
+    }
+
+    fn shard(&self) -> usize {
+        let half = |at: usize| {
+            let bytes = self.address.as_ref().and_then(|address| address[at..].first_chunk());
+            bytes.copied().map_or(0, u64::from_ne_bytes)
+        };
+        let rest = u64::from(self.port) << 16 | u64::from(self.vrf.0) << 32 | u64::from(self.protocol);
+        // Only control adds frontends, so nobody gains from making shards long.
+        let mixed = (half(0) ^ half(8).rotate_left(29) ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize % SHARDS
+    }
+}
+
+/// Where a frontend leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// Its backends.
+    pub pool: PoolId,
+    /// Whose connections are taken: those of sources in one of these prefixes; everybody's where there are none.
+    pub sources: Arc<[Prefix]>,
+    /// Whether a client is given an address of ours where its backend is on another node, so that answers come back by
+    /// us.
+    pub masquerade: bool,
+    /// Whether connections are dropped in silence while there is no backend: some other node has one.
+    pub silent: bool,
+}
+
+/// Addresses with the same first bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    bits: u128,
+    mask: u128,
+}
+
+impl Prefix {
+    /// Those that agree with `address` in their first `length` bits.
+    pub fn new(address: IpAddr, length: u8) -> Self {
+        let length = u32::from(length) + if address.is_ipv4() { 96 } else { 0 };
+        let mask = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
+        let bits = u128::from_be_bytes(mapped(address)) & mask;
+        Self { bits, mask }
+    }
+
+    /// Whether the address, mapped into IPv6, is one of them.
+    pub fn contains(&self, address: &[u8; 16]) -> bool {
+        u128::from_be_bytes(*address) & self.mask == self.bits
+    }
+}
+
+type Shard = HashMap<Frontend, Lead>;
+type Chunk = [Option<Arc<Pool>>; CHUNK];
+
+/// All services, as workers read them.
+#[derive(Clone)]
+pub struct Services {
+    shards: Vec<Arc<Shard>>,
+    pools: Vec<Arc<Chunk>>,
+    /// A bit for each port that is a node port, by protocol: most packets need no second lookup.
+    node_ports: Arc<[Vec<u64>; PROTOCOLS.len()]>,
+    /// The node's addresses.
+    ours: Arc<HashSet<(VrfId, [u8; 16])>>,
+    frontends: usize,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        let shard = Arc::new(Shard::new());
+        Self {
+            shards: vec![shard; SHARDS],
+            pools: vec![],
+            node_ports: Arc::new(std::array::from_fn(|_| vec![0; (1 << 16) / 64])),
+            ours: Arc::default(),
+            frontends: 0,
+        }
+    }
+}
+
+impl Services {
+    /// Frontends there are.
+    pub fn len(&self) -> usize {
+        self.frontends
+    }
+
+    /// Whether there is nothing to balance.
+    pub fn is_empty(&self) -> bool {
+        self.frontends == 0
+    }
+
+    /// Where packets to `target` lead, if it is a frontend. `protocol` and `vrf` are theirs.
+    #[inline]
+    pub fn find(&self, vrf: VrfId, target: &Endpoint, protocol: u8) -> Option<(&Lead, &Pool)> {
+        if self.is_empty() || !PROTOCOLS.contains(&protocol) {
+            return None;
+        }
+        let (address, port) = (Some(target.address), target.port);
+        let at = Frontend {
+            vrf,
+            address,
+            protocol,
+            port,
+        };
+        let lead = self.lead(&at).or_else(|| {
+            let is_ours = self.is_node_port(protocol, port) && self.ours.contains(&(vrf, target.address));
+            is_ours.then(|| self.lead(&Frontend { address: None, ..at }))?
+        })?;
+        Some((lead, self.pool(lead.pool)?))
+    }
+
+    /// As [`Self::find`], for where a packet goes.
+    #[inline]
+    pub fn of(&self, meta: &Meta) -> Option<(&Lead, &Pool)> {
+        self.find(meta.vrf, &meta.target, meta.protocol)
+    }
+
+    /// The pool of an id.
+    #[inline]
+    pub fn pool(&self, id: PoolId) -> Option<&Pool> {
+        self.shared_pool(id).map(|pool| &**pool)
+    }
+
+    fn shared_pool(&self, id: PoolId) -> Option<&Arc<Pool>> {
+        let id = id.0 as usize;
+        self.pools.get(id / CHUNK)?[id % CHUNK].as_ref()
+    }
+
+    #[inline]
+    fn lead(&self, frontend: &Frontend) -> Option<&Lead> {
+        self.shards[frontend.shard()].get(frontend)
+    }
+
+    #[inline]
+    fn is_node_port(&self, protocol: u8, port: u16) -> bool {
+        let place = PROTOCOLS.iter().position(|one| *one == protocol);
+        place.is_some_and(|place| self.node_ports[place][usize::from(port / 64)] >> (port % 64) & 1 != 0)
+    }
+}
+
+/// An address in network order, IPv4 mapped into IPv6.
+pub fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+#[cfg(test)]
+#[path = "service/tests.rs"]
+mod tests;

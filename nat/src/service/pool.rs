@@ -1,0 +1,202 @@
+//! A pool: backends of which each new connection gets one.
+
+use crate::key::Key;
+use crate::maglev::{self, Maglev, Table};
+use crate::table::sip;
+use fastpath::meta::Endpoint;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Names a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub u32);
+
+/// A backend, as control puts it into a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Its share against those of the others; 0 where it keeps what it has and gets nothing new.
+    pub weight: u32,
+    /// Whether it is known to be on another node.
+    pub remote: bool,
+}
+
+/// What has happened to a backend.
+#[derive(Debug, Default)]
+pub struct Counters {
+    connections: AtomicU64,
+}
+
+impl Counters {
+    /// Connections that it got.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) fn count(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+}
+
+/// A backend, as workers read it.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// What control says of it.
+    pub member: Member,
+    /// What has happened to it.
+    pub counters: Arc<Counters>,
+    /// The lower half of its id.
+    pub(crate) tag: u32,
+}
+
+/// Backends of which each new connection gets one, as workers read them.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    /// Seconds that a client stays with its backend after its last new connection; 0 where it need not stay.
+    pub affinity_s: u32,
+    /// Tells apart the affinities of pools, over their lives.
+    pub(crate) life: u64,
+    backends: Vec<Option<Backend>>,
+    /// Backends by tag, sorted, and their numbers.
+    tags: Vec<(u32, u32)>,
+    table: Table,
+}
+
+/// Equal on all nodes, so that all choose the same backend for a connection.
+const CHOICE_KEY: [u64; 2] = [0x6d61_7267_6179, 3];
+const BACKEND_KEY: [u64; 2] = [0x6d61_7267_6179, 4];
+
+impl Pool {
+    /// The backend of a new connection whose packets have this key: the same on every node that has the same backends.
+    /// Where clients stay, all connections of one get the same.
+    #[inline]
+    pub fn choose(&self, key: &Key) -> Option<&Backend> {
+        let [a, b, c, d, tail] = key.0;
+        // The table of routes is numbered by each node for itself.
+        let tail = tail & !(0xffff << 32);
+        let hash = match self.affinity_s {
+            0 => sip(CHOICE_KEY, &[a, b, c, d, tail]),
+            _ => sip(CHOICE_KEY, &[a, b]),
+        };
+        self.numbered(self.table.choose(hash)?)
+    }
+
+    /// The backend at an endpoint, also one that gets nothing new.
+    pub fn at(&self, endpoint: &Endpoint) -> Option<&Backend> {
+        self.tagged(id(endpoint) as u32)
+            .filter(|backend| backend.member.endpoint == *endpoint)
+    }
+
+    /// The backend with a tag. Of two with the same one, always the same.
+    pub(crate) fn tagged(&self, tag: u32) -> Option<&Backend> {
+        let place = self.tags.partition_point(|(other, _)| *other < tag);
+        let (_, number) = self.tags.get(place).filter(|(other, _)| *other == tag)?;
+        self.numbered(*number)
+    }
+
+    /// Its backends, and the slots of the table that each has.
+    pub fn shares(&self) -> impl Iterator<Item = (&Backend, usize)> {
+        let mut slots = vec![0; self.backends.len()];
+        for number in self.table.slots() {
+            if let Some(count) = slots.get_mut(*number as usize) {
+                *count += 1;
+            }
+        }
+        let backends = self.backends.iter().zip(slots);
+        backends.filter_map(|(backend, slots)| Some((backend.as_ref()?, slots)))
+    }
+
+    /// Slots of its table.
+    pub fn slots(&self) -> usize {
+        self.table.slots().len()
+    }
+
+    fn numbered(&self, number: u32) -> Option<&Backend> {
+        self.backends.get(number as usize)?.as_ref()
+    }
+}
+
+/// What a backend is known by everywhere.
+fn id(endpoint: &Endpoint) -> u64 {
+    let bits = endpoint.v6_bits();
+    sip(
+        BACKEND_KEY,
+        &[(bits >> 64) as u64, bits as u64, u64::from(endpoint.port)],
+    )
+}
+
+/// A pool, as control keeps it.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    maglev: Maglev,
+    numbers: HashMap<u64, u32>,
+    free: Vec<u32>,
+    pool: Pool,
+}
+
+impl Kept {
+    pub fn new(life: u64) -> Self {
+        let pool = Pool {
+            life,
+            ..Pool::default()
+        };
+        Self {
+            pool,
+            ..Self::default()
+        }
+    }
+
+    /// Makes the pool have these members and no others. True if that changed it.
+    pub fn set(&mut self, members: &[Member], affinity_s: u32) -> bool {
+        let mut changed = self.pool.affinity_s != affinity_s;
+        self.pool.affinity_s = affinity_s;
+        let mut gone: HashMap<u64, u32> = self.numbers.clone();
+        for member in members {
+            let id = id(&member.endpoint);
+            gone.remove(&id);
+            changed |= self.set_member(id, member);
+        }
+        for (id, number) in gone {
+            self.maglev.remove(id);
+            self.numbers.remove(&id);
+            self.pool.backends[number as usize] = None;
+            self.free.push(number);
+            changed = true;
+        }
+        changed
+    }
+
+    /// The pool as workers are to read it.
+    pub fn freeze(&mut self) -> Pool {
+        let pool = &mut self.pool;
+        pool.table = self.maglev.table();
+        pool.tags.clear();
+        let numbered = (0..).zip(&pool.backends);
+        pool.tags
+            .extend(numbered.filter_map(|(number, backend)| Some((backend.as_ref()?.tag, number))));
+        pool.tags.sort_unstable();
+        pool.clone()
+    }
+
+    fn set_member(&mut self, id: u64, member: &Member) -> bool {
+        let backends = &mut self.pool.backends;
+        let number = *self.numbers.entry(id).or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                backends.push(None);
+                backends.len() as u32 - 1
+            })
+        });
+        let place = &mut backends[number as usize];
+        if place.as_ref().is_some_and(|known| known.member == *member) {
+            return false;
+        }
+        let counters = place.take().map(|known| known.counters).unwrap_or_default();
+        let (member, tag) = (*member, id as u32);
+        *place = Some(Backend { member, counters, tag });
+        let weight = member.weight;
+        self.maglev.set(maglev::Backend { id, number, weight });
+        true
+    }
+}
