@@ -45,23 +45,26 @@ pub enum Complaint {
     PortClosed,
     /// Nobody speaks the protocol.
     UnknownProtocol,
+    /// It is not allowed.
+    Prohibited,
 }
 
 impl Complaint {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::HopLimit,
         Self::NoRoute,
         Self::HostUnreachable,
         Self::TooBig,
         Self::PortClosed,
         Self::UnknownProtocol,
+        Self::Prohibited,
     ];
 
     fn from_meta(complaint: u8) -> Self {
         Self::ALL.get(usize::from(complaint)).copied().unwrap_or(Self::NoRoute)
     }
 
-    /// Type and code (RFC 792, RFC 1191).
+    /// Type and code (RFC 792, RFC 1191, RFC 1812 section 5.2.7.1).
     fn v4(self) -> (u8, u8) {
         match self {
             Self::HopLimit => (icmp::v4::TIME_EXCEEDED, 0),
@@ -70,6 +73,7 @@ impl Complaint {
             Self::UnknownProtocol => (icmp::v4::UNREACHABLE, 2),
             Self::PortClosed => (icmp::v4::UNREACHABLE, 3),
             Self::TooBig => (icmp::v4::UNREACHABLE, 4),
+            Self::Prohibited => (icmp::v4::UNREACHABLE, 13),
         }
     }
 
@@ -82,6 +86,7 @@ impl Complaint {
             Self::UnknownProtocol => (icmp::v6::PARAMETER_PROBLEM, 1),
             Self::PortClosed => (icmp::v6::UNREACHABLE, 4),
             Self::TooBig => (icmp::v6::TOO_BIG, 0),
+            Self::Prohibited => (icmp::v6::UNREACHABLE, 1),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod ndp;
 pub mod parse;
 pub mod port_in;
 pub mod port_out;
+pub mod reject;
 pub mod resume;
 pub mod route;
 pub mod undeliverable;

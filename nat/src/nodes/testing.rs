@@ -14,8 +14,11 @@ use fastpath::wire::ethernet;
 use fastpath::worker::{Idle, ManualWorker, Parts, Waker};
 use std::sync::{Arc, Mutex};
 
+/// A packet, as the node before would have left it.
+pub type Sent = (Meta, Vec<u8>);
+
 /// The first packet of a connection, of IPv4 and with the ports alone.
-pub fn opening(protocol: u8, source: ([u8; 4], u16), target: ([u8; 4], u16)) -> (Meta, Vec<u8>) {
+pub fn opening(protocol: u8, source: ([u8; 4], u16), target: ([u8; 4], u16)) -> Sent {
     let mut meta = Meta::default();
     (meta.source, meta.target) = (Endpoint::v4(source.0, source.1), Endpoint::v4(target.0, target.1));
     (meta.protocol, meta.flow, meta.flags) = (protocol, crate::leg::NONE, Flags::IPV4);
@@ -31,12 +34,12 @@ pub fn opening(protocol: u8, source: ([u8; 4], u16), target: ([u8; 4], u16)) -> 
 /// The node under test.
 pub struct Alone {
     worker: ManualWorker,
-    given: Arc<Mutex<Option<(Meta, Vec<u8>)>>>,
+    given: Arc<Mutex<Option<Sent>>>,
     left: Arc<Mutex<Option<(usize, Meta)>>>,
     stage: usize,
 }
 
-struct Given(Arc<Mutex<Option<(Meta, Vec<u8>)>>>);
+struct Given(Arc<Mutex<Option<Sent>>>);
 
 impl Source for Given {
     const NAME: &'static str = "given";
@@ -111,7 +114,7 @@ impl Alone {
     }
 
     /// The edge that a packet leaves by, and its meta then; or the index of the reason it is dropped for.
-    pub fn send(&mut self, packet: (Meta, Vec<u8>), now_s: u64) -> Result<(usize, Meta), usize> {
+    pub fn send(&mut self, packet: Sent, now_s: u64) -> Result<(usize, Meta), usize> {
         let before = self.dropped();
         *self.given.lock().unwrap() = Some(packet);
         self.worker.turn(now_s * 1_000_000_000);
