@@ -9,6 +9,7 @@ use crate::show::neighbors::NeighborView;
 use crate::show::ports::PortView;
 use crate::show::routes::RouteView;
 use crate::show::runtime::RuntimeView;
+use crate::show::services::ServiceView;
 use crate::show::trace::TracedPacket;
 use crate::show::wireguard::WireguardView;
 use crate::show::workers::WorkerView;
@@ -46,6 +47,9 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Every tunnel and its peers.
     fn wireguard(&self) -> Vec<WireguardView>;
+
+    /// Every service that leads anywhere, and its backends.
+    fn services(&self) -> Vec<ServiceView>;
 
     /// What memory is set aside, and how much of it is used.
     fn memory(&self) -> Vec<MemoryView>;

@@ -6,6 +6,7 @@ mod flows;
 mod neighbours;
 mod ports;
 mod routes;
+mod services;
 mod trace;
 pub mod views;
 mod wireguard;
@@ -34,11 +35,13 @@ use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
 
+use crate::program::services::Place;
 use crate::refusal::Refusal;
 use crate::resource::{NeighborSpec, RouteSpec};
 use crate::store::Plan;
 use ports::Ports;
 use routes::Connected;
+use services::Balancing;
 use trace::Trace;
 use wireguard::{ALLOWED_BYTES, AllowedRoutes, Post, Tunnels};
 use workers::Workers;
@@ -57,6 +60,8 @@ pub struct PlaneOptions {
     pub cores: Vec<Option<usize>>,
     /// What workers do when idle.
     pub idle: Idle,
+    /// Where the plane runs, as services see it.
+    pub place: Place,
     /// Connections that are remembered at most.
     pub flows: u32,
 }
@@ -128,6 +133,7 @@ struct State {
     /// How messages of tunnels leave, where no thread serves them.
     post: Option<Post>,
     allowed: AllowedRoutes,
+    balancing: Balancing,
     rib: Rib,
     neighbours: Neighbours,
     /// Neighbours that have a route of their own, and in which table.
@@ -198,6 +204,7 @@ impl State {
             mailbox: wakes.mailbox,
             post,
             allowed: AllowedRoutes::new(),
+            balancing: Balancing::new(options.place.clone()),
             rib,
             neighbours: Neighbours::default(),
             own_routes: HashMap::new(),
@@ -235,6 +242,7 @@ impl State {
                 self.finish_tunnels(plan);
                 self.finish_ports(opened);
                 self.choose_tunnel_sources(plan);
+                self.balancing.apply(plan);
                 self.publish_flows();
                 Ok(())
             }
@@ -260,6 +268,7 @@ impl State {
         self.tend_ports();
         self.interfaces.reclaim();
         self.wireguard.reclaim();
+        self.balancing.book.reclaim();
         self.flows.reclaim();
         let now_ns = self.now_ns();
         let next = self

@@ -14,6 +14,7 @@ use crate::cli::read_files;
 use crate::intent::Intent;
 use crate::links;
 use crate::plane::{DataPlane, PlaneOptions};
+use crate::program::services::Place;
 use crate::resource::{self, Document};
 use crate::server::{Limits, Server};
 use crate::show::ports::PortState;
@@ -43,6 +44,12 @@ pub struct RunOptions {
     /// How a worker passes the time without packets
     #[arg(long, env = "MARGAY_IDLE", value_enum, default_value_t = Idle::Adaptive)]
     pub idle: Idle,
+    /// The name that endpoints of services have for this node; the host's where none is given
+    #[arg(long, value_name = "NAME", env = "MARGAY_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// The zone that this node is in, for topology hints of services
+    #[arg(long, value_name = "NAME", env = "MARGAY_ZONE")]
+    pub zone: Option<String>,
     /// A TCP address to serve /metrics on
     #[arg(long, value_name = "ADDRESS:PORT", env = "MARGAY_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -102,6 +109,10 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
             Idle::Spin => worker::Idle::Spin,
             Idle::Adaptive => worker::Idle::Adaptive,
         },
+        place: Place {
+            node: options.node_name.clone().unwrap_or_else(host_name),
+            zone: options.zone.clone(),
+        },
     };
     let plane = DataPlane::start(&plane_options).map_err(|error| start(error.to_string()))?;
     let plane = Arc::new(plane);
@@ -128,6 +139,12 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     served
         .and(stopped)
         .map_err(|error| RunError::Failed(format!("a part of the program failed: {error}")))
+}
+
+/// The name of the host, in lower case as Kubernetes names nodes; empty if it cannot be read.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_lowercase()
 }
 
 /// Tells the plane of the devices' changes.

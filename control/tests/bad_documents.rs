@@ -55,7 +55,7 @@ const ENVELOPES: &[Case] = &[
     (
         "{apiVersion: margay/v1, kind: Prot}",
         "kind",
-        "unknown kind `Prot`; expected Port, Route, Neighbor, SourceNat, WireguardInterface or WireguardPeer",
+        "unknown kind `Prot`; expected Port, Route, Neighbor, ",
     ),
     (
         "{apiVersion: margay/v2, kind: Port}",

@@ -176,7 +176,7 @@ fn failures_are_one_sentence_and_a_code() {
         (
             &["get", "Prot"],
             2,
-            "there is no kind `Prot`; expected Port, Route, Neighbor, WireguardInterface or WireguardPeer",
+            "there is no kind `Prot`; expected Port, Route, Neighbor, ",
         ),
         (&["get", "port", "nobody"], 1, "Port/nobody does not exist"),
         (&["get", "port", "../../show/ports"], 1, "does not exist"),

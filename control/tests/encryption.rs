@@ -35,6 +35,7 @@ impl Agent {
             frames: 1024,
             cores: vec![None],
             idle: Idle::Adaptive,
+            place: Default::default(),
         };
         Self {
             keys: [keys[0].secret.public(), keys[1].secret.public()],

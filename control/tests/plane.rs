@@ -35,6 +35,7 @@ impl Fixture {
             frames: 4096,
             cores: vec![None, None],
             idle: Idle::Adaptive,
+            place: Default::default(),
         };
         let plane = Arc::new(DataPlane::start(&options).unwrap());
         let fixture = Self {

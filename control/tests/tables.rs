@@ -142,3 +142,20 @@ new     hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=  -                10.9.0.2/
 ";
     assert_eq!(table(View::Wireguard), expected);
 }
+
+#[test]
+fn services() {
+    let expected = "\
+service default/web (NodePort)
+  clients stay with their backends for 10,800 s
+  80/TCP at *:30080, 10.96.0.1:80
+
+BACKEND        NODE  STATE       SHARE  CONNECTIONS
+10.1.0.5:8080  here  ready     100.0 %        1,234
+10.1.0.6:8080  -     draining    0.0 %            7
+
+  53/UDP at [fd00:96::1]:53, on this node
+  no backends
+";
+    assert_eq!(table(View::Services), expected);
+}

@@ -29,6 +29,7 @@ impl Fixture {
             frames: 1024,
             cores: vec![None],
             idle: Idle::Adaptive,
+            place: Default::default(),
         };
         let plane = Arc::new(DataPlane::start(&options).unwrap());
         let fixture = Self {

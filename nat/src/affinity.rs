@@ -48,6 +48,12 @@ impl Affinity {
         size_of_val(&*self.buckets)
     }
 
+    /// Entries whose time is not over.
+    pub fn used(&self, now_s: u32) -> usize {
+        let entries = self.buckets.iter().flat_map(|bucket| &bucket.0);
+        entries.filter(|entry| entry.what.load(Relaxed) as u32 > now_s).count()
+    }
+
     /// Tag of the backend that a client last had of a pool, if that is not forgotten.
     pub fn find(&self, client: &[u8; 16], pool: &Pool, now_s: u32) -> Option<u32> {
         let whose = self.whose(client, pool);
@@ -122,7 +128,7 @@ mod tests {
         let known = |n: u32| table.find(&client(n), &pool, 5);
         assert_eq!(known(0), None);
         assert!((1..=WAYS as u32).all(|n| known(n) == Some(n)));
-        assert_eq!(table.bytes(), 64);
+        assert_eq!((table.bytes(), table.used(1)), (64, WAYS));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use pool::{Backend, Counters, Member, Pool, PoolId};
 
 use fastpath::meta::{Endpoint, Meta, VrfId};
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Parts of the frontends that are copied alone.
@@ -31,8 +31,9 @@ const PROTOCOLS: [u8; 3] = [
 pub struct Frontend {
     /// Table of routes that its packets come in by.
     pub vrf: VrfId,
-    /// Its address, mapped into IPv6 and in network order; `None` for every address of the node's, as node ports have.
-    pub address: Option<[u8; 16]>,
+    /// Its address, mapped into IPv6 and in network order. The unspecified address of a family stands for every address
+    /// of the node's of that family, as node ports have them.
+    pub address: [u8; 16],
     /// TCP, UDP or SCTP.
     pub protocol: u8,
     /// Its port, host order.
@@ -40,35 +41,38 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// At an address.
+    /// At an address; at every one of the node's where the address is unspecified.
     pub fn at(vrf: VrfId, address: IpAddr, protocol: u8, port: u16) -> Self {
-        let address = Some(mapped(address));
-        Self {
-            address,
-            ..Self::node_port(vrf, protocol, port)
-        }
-    }
-
-    /// At every address of the node's.
-    pub fn node_port(vrf: VrfId, protocol: u8, port: u16) -> Self {
+        let address = mapped(address);
         Self {
             vrf,
-            address: None,
+            address,
             protocol,
             port,
         }
     }
 
+    fn is_node_port(&self) -> bool {
+        self.address == anywhere(&self.address)
+    }
+
     fn shard(&self) -> usize {
         let half = |at: usize| {
-            let bytes = self.address.as_ref().and_then(|address| address[at..].first_chunk());
-            bytes.copied().map_or(0, u64::from_ne_bytes)
+            self.address[at..]
+                .first_chunk()
+                .map_or(0, |half| u64::from_ne_bytes(*half))
         };
         let rest = u64::from(self.port) << 16 | u64::from(self.vrf.0) << 32 | u64::from(self.protocol);
         // Only control adds frontends, so nobody gains from making shards long.
         let mixed = (half(0) ^ half(8).rotate_left(29) ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as usize % SHARDS
     }
+}
+
+/// The unspecified address of the family of another.
+fn anywhere(address: &[u8; 16]) -> [u8; 16] {
+    let v4 = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets();
+    if address[..12] == v4[..12] { v4 } else { [0; 16] }
 }
 
 /// Where a frontend leads.
@@ -152,16 +156,16 @@ impl Services {
         if self.is_empty() || !PROTOCOLS.contains(&protocol) {
             return None;
         }
-        let (address, port) = (Some(target.address), target.port);
         let at = Frontend {
             vrf,
-            address,
+            address: target.address,
             protocol,
-            port,
+            port: target.port,
         };
         let lead = self.lead(&at).or_else(|| {
-            let is_ours = self.is_node_port(protocol, port) && self.ours.contains(&(vrf, target.address));
-            is_ours.then(|| self.lead(&Frontend { address: None, ..at }))?
+            let is_ours = self.is_node_port(protocol, at.port) && self.ours.contains(&(vrf, at.address));
+            let address = anywhere(&at.address);
+            is_ours.then(|| self.lead(&Frontend { address, ..at }))?
         })?;
         Some((lead, self.pool(lead.pool)?))
     }

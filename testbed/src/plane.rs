@@ -45,6 +45,7 @@ impl Plane {
             frames: FRAMES,
             cores: vec![None; workers],
             idle: Idle::Spin,
+            place: Default::default(),
         };
         let plane = ManualPlane::new(&options).map_err(|error| failed(&error))?;
         let mut this = Self {

@@ -185,6 +185,7 @@ fn options() -> PlaneOptions {
         frames: 1024,
         cores: vec![None],
         idle: Idle::Adaptive,
+        place: Default::default(),
     }
 }
 

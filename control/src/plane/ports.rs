@@ -409,6 +409,7 @@ impl State {
         };
         if *self.interfaces.current() != interfaces {
             self.interfaces.publish(interfaces);
+            self.place_node_ports();
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::show::neighbors::{NeighborState, NeighborView};
 use crate::show::ports::{PortState, PortView, SocketView};
 use crate::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use crate::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
+use crate::show::services::ServiceView;
 use crate::show::trace::TracedPacket;
 use crate::show::wireguard::WireguardView;
 use crate::show::workers::WorkerView;
@@ -68,6 +69,10 @@ impl Plane for DataPlane {
 
     fn wireguard(&self) -> Vec<WireguardView> {
         Views(&mut self.shared.lock()).wireguard()
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        Views(&mut self.shared.lock()).services()
     }
 
     fn memory(&self) -> Vec<MemoryView> {
@@ -333,6 +338,11 @@ impl Views<'_> {
         state.workers.handles.iter().enumerate().map(view).collect()
     }
 
+    /// See [`Plane::services`].
+    pub fn services(&self) -> Vec<ServiceView> {
+        self.0.balancing.views()
+    }
+
     /// See [`Plane::memory`].
     pub fn memory(&self) -> Vec<MemoryView> {
         let state = &*self.0;
@@ -360,6 +370,7 @@ impl Views<'_> {
             ),
             view("neighbours", NEIGHBOURS_MAX, state.neighbours.len(), 0),
             state.tunnel_memory(),
+            state.balancing.memory(state.now_ns()),
         ]
     }
 }

@@ -3,12 +3,14 @@
 //! A kind is one file that implements [`Body`], and one line in the list at the end of this file.
 
 mod document;
+mod endpoint_slice;
 mod fields;
 mod json;
 mod metadata;
 mod neighbor;
 mod port;
 mod route;
+mod service;
 mod source_nat;
 mod wireguard_interface;
 mod wireguard_peer;
@@ -21,12 +23,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use document::{Document, Format, Named, Source, read, read_keys};
+pub use endpoint_slice::{AddressType, Endpoint as SliceEndpoint, EndpointPort, EndpointSlice, Hint, SERVICE_LABEL};
 pub(crate) use fields::allowed_ip;
 pub use fields::{MacAddress, NotAMacAddress};
 pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};
 pub use route::{Hop, Route, RouteSpec, Target};
+pub use service::{Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
 pub use source_nat::{PortRange, SourceNat, SourceNatSpec};
 pub use wireguard_interface::{WireguardInterface, WireguardInterfaceSpec, WireguardInterfaceStatus};
 pub use wireguard_peer::{Endpoint, NotAnEndpoint, WireguardPeer, WireguardPeerSpec};
@@ -292,6 +296,10 @@ kinds! {
     WireguardInterface,
     /// Whom an interface talks to, and which addresses are theirs.
     WireguardPeer,
+    /// Addresses and ports that stand for a set of backends.
+    Service,
+    /// Backends of a service.
+    EndpointSlice,
 }
 
 impl Kind {

@@ -9,6 +9,7 @@ pub mod neighbors;
 pub mod ports;
 pub mod routes;
 pub mod runtime;
+pub mod services;
 pub mod table;
 pub mod trace;
 pub mod wireguard;
@@ -76,6 +77,8 @@ views! {
     Workers, "workers", Vec<workers::WorkerView>, workers, workers::table;
     /// Tunnels and their peers.
     Wireguard, "wireguard", Vec<wireguard::WireguardView>, wireguard, wireguard::table;
+    /// Services, and the share of each of their backends.
+    Services, "services", Vec<services::ServiceView>, services, services::table;
     /// Memory set aside and used.
     Memory, "memory", Vec<memory::MemoryView>, memory, memory::table;
 }

@@ -28,6 +28,8 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
+            // They stand on nothing: services and their slices come in any order.
+            Resource::Service(_) | Resource::EndpointSlice(_) => {}
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use control::show::neighbors::{NeighborState, NeighborView};
 use control::show::ports::{PortState, PortView, SocketView};
 use control::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use control::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
+use control::show::services::{BackendStateView, BackendView, PoolView, ServiceView};
 use control::show::trace::{TraceStep, TracedPacket};
 use control::show::wireguard::{WireguardPeerView, WireguardView};
 use control::show::workers::WorkerView;
@@ -143,6 +144,41 @@ impl Plane for TestPlane {
             load_percent: 0.5,
             turns: 1_000,
             sleeps: 17,
+        }]
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        let backend = |address: &str, node: Option<&str>, state, share_percent, connections| BackendView {
+            address: address.into(),
+            node: node.map(Into::into),
+            state,
+            share_percent,
+            connections,
+        };
+        vec![ServiceView {
+            namespace: "default".into(),
+            name: "web".into(),
+            service_type: "NodePort".into(),
+            affinity_s: 10_800,
+            pools: vec![
+                PoolView {
+                    port: 80,
+                    protocol: "TCP".into(),
+                    local: false,
+                    frontends: vec!["*:30080".into(), "10.96.0.1:80".into()],
+                    backends: vec![
+                        backend("10.1.0.5:8080", Some("here"), BackendStateView::Ready, 100.0, 1_234),
+                        backend("10.1.0.6:8080", None, BackendStateView::Draining, 0.0, 7),
+                    ],
+                },
+                PoolView {
+                    port: 53,
+                    protocol: "UDP".into(),
+                    local: true,
+                    frontends: vec!["[fd00:96::1]:53".into()],
+                    backends: vec![],
+                },
+            ],
         }]
     }
 

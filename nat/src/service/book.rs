@@ -132,7 +132,7 @@ impl Book {
     /// A mark stays when its frontends have gone: it costs a lookup and no more.
     fn mark_node_port(&mut self, frontend: &Frontend) {
         let place = PROTOCOLS.iter().position(|one| *one == frontend.protocol);
-        if let (Some(place), None) = (place, frontend.address) {
+        if let Some(place) = place.filter(|_| frontend.is_node_port()) {
             let words = &mut Arc::make_mut(&mut self.services.node_ports)[place];
             words[usize::from(frontend.port / 64)] |= 1 << (frontend.port % 64);
         }

@@ -80,12 +80,19 @@ fn frontends_are_found_by_address_protocol_and_port() {
 fn a_node_port_is_at_every_address_of_ours() {
     let mut book = Book::default();
     let web = book.add_pool();
-    book.set_frontend(Frontend::node_port(VRF, protocol::TCP, 30_080), lead(web));
-    book.set_addresses(HashSet::from([(VRF, mapped([192, 0, 2, 1].into()))]));
+    let everywhere = Frontend::at(VRF, [0, 0, 0, 0].into(), protocol::TCP, 30_080);
+    book.set_frontend(everywhere, lead(web));
+    let ours: [IpAddr; 2] = [[192, 0, 2, 1].into(), "fd00::1".parse().unwrap()];
+    book.set_addresses(ours.into_iter().map(|address| (VRF, mapped(address))).collect());
     book.publish();
     let services = book.published();
     let find = |vrf, last, port| services.find(VrfId(vrf), &Endpoint::v4([192, 0, 2, last], port), protocol::TCP);
     assert!(find(0, 1, 30_080).is_some());
+    let v6 = Endpoint {
+        address: mapped(ours[1]),
+        port: 30_080,
+    };
+    assert!(services.find(VRF, &v6, protocol::TCP).is_none(), "of the other family");
     assert!(find(0, 2, 30_080).is_none() && find(1, 1, 30_080).is_none() && find(0, 1, 30_081).is_none());
 }
 
