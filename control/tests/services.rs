@@ -149,129 +149,133 @@ fn slice(rest: &str) -> String {
     format!("{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: web-1}}, {rest}}}")
 }
 
+/// The rest of the document, the path of the field at fault, and a part of the sentence.
+type Case = (&'static str, &'static str, &'static str);
+
+const SERVICES: &[Case] = &[
+    ("{}", "spec.ports", "at least one port"),
+    ("{ports: [{port: 0}]}", "spec.ports[0].port", "1 to 65535"),
+    ("{ports: [{port: 70000}]}", "spec.ports[0].port", "u16"),
+    (
+        "{ports: [{port: 80, protocol: tcp}]}",
+        "spec.ports[0].protocol",
+        "unknown variant",
+    ),
+    ("{ports: [{port: 80, name: Web}]}", "spec.ports[0].name", "not a name"),
+    (
+        "{ports: [{port: 80, targetPort: 0}]}",
+        "spec.ports[0].targetPort",
+        "no target port",
+    ),
+    (
+        "{ports: [{port: 80, nodePort: 30080}]}",
+        "spec.ports[0].nodePort",
+        "type ClusterIP has none",
+    ),
+    (
+        "{ports: [{port: 80}, {port: 81}]}",
+        "spec.ports[0].name",
+        "several ports",
+    ),
+    (
+        "{ports: [{name: a, port: 80}, {name: a, port: 81}]}",
+        "spec.ports[1].name",
+        "already",
+    ),
+    (
+        "{ports: [{name: a, port: 80}, {name: b, port: 80}]}",
+        "spec.ports[1].port",
+        "80/TCP is there already",
+    ),
+    (
+        "{clusterIP: 10.96.0, ports: [{port: 80}]}",
+        "spec.clusterIP",
+        "no address",
+    ),
+    (
+        "{clusterIP: None, type: NodePort, ports: [{port: 80}]}",
+        "spec.clusterIP",
+        "does not go with",
+    ),
+    (
+        "{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.2], ports: [{port: 80}]}",
+        "spec.clusterIPs[0]",
+        "same",
+    ),
+    (
+        "{clusterIPs: [10.96.0.1, 10.96.0.2], ports: [{port: 80}]}",
+        "spec.clusterIPs",
+        "of each family",
+    ),
+    (
+        "{externalIPs: [127.0.0.1], ports: [{port: 80}]}",
+        "spec.externalIPs[0]",
+        "send to",
+    ),
+    ("{type: ExternalName}", "spec.externalName", "expected a name"),
+    (
+        "{loadBalancerSourceRanges: [10.0.0.0/8], ports: [{port: 80}]}",
+        "spec.loadBalancerSourceRanges",
+        "only",
+    ),
+    (
+        "{externalTrafficPolicy: Local, ports: [{port: 80}]}",
+        "spec.externalTrafficPolicy",
+        "only",
+    ),
+    (
+        "{sessionAffinityConfig: {}, ports: [{port: 80}]}",
+        "spec.sessionAffinityConfig",
+        "no meaning",
+    ),
+    (
+        "{sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, ports: [{port: 80}]}",
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        "1 to 86400",
+    ),
+    ("{ports: [{port: 80}], color: red}", "spec.color", "unknown field"),
+];
+
+const SLICES: &[Case] = &[
+    ("addressType: IPv5", "addressType", "unknown variant"),
+    (
+        "addressType: IPv4, endpoints: [{addresses: []}]",
+        "endpoints[0].addresses",
+        "expected an address",
+    ),
+    (
+        "addressType: IPv4, endpoints: [{addresses: ['fd00::1']}]",
+        "endpoints[0].addresses[0]",
+        "not an IPv4",
+    ),
+    (
+        "addressType: IPv6, endpoints: [{addresses: [10.1.0.1]}]",
+        "endpoints[0].addresses[0]",
+        "not an IPv6",
+    ),
+    (
+        "addressType: IPv4, endpoints: [{addresses: [127.0.0.1]}]",
+        "endpoints[0].addresses[0]",
+        "can have",
+    ),
+    (
+        "addressType: IPv4, ports: [{port: 80}, {port: 81}]",
+        "ports[1].name",
+        "already",
+    ),
+    ("addressType: IPv4, ports: [{port: 0}]", "ports[0].port", "1 to 65535"),
+];
+
 #[test]
 fn bad_documents_get_their_sentence() {
-    let services = [
-        ("{}", "spec.ports", "at least one port"),
-        ("{ports: [{port: 0}]}", "spec.ports[0].port", "1 to 65535"),
-        ("{ports: [{port: 70000}]}", "spec.ports[0].port", "u16"),
-        (
-            "{ports: [{port: 80, protocol: tcp}]}",
-            "spec.ports[0].protocol",
-            "unknown variant",
-        ),
-        ("{ports: [{port: 80, name: Web}]}", "spec.ports[0].name", "not a name"),
-        (
-            "{ports: [{port: 80, targetPort: 0}]}",
-            "spec.ports[0].targetPort",
-            "no target port",
-        ),
-        (
-            "{ports: [{port: 80, nodePort: 30080}]}",
-            "spec.ports[0].nodePort",
-            "type ClusterIP has none",
-        ),
-        (
-            "{ports: [{port: 80}, {port: 81}]}",
-            "spec.ports[0].name",
-            "several ports",
-        ),
-        (
-            "{ports: [{name: a, port: 80}, {name: a, port: 81}]}",
-            "spec.ports[1].name",
-            "already",
-        ),
-        (
-            "{ports: [{name: a, port: 80}, {name: b, port: 80}]}",
-            "spec.ports[1].port",
-            "80/TCP is there already",
-        ),
-        (
-            "{clusterIP: 10.96.0, ports: [{port: 80}]}",
-            "spec.clusterIP",
-            "no address",
-        ),
-        (
-            "{clusterIP: None, type: NodePort, ports: [{port: 80}]}",
-            "spec.clusterIP",
-            "does not go with",
-        ),
-        (
-            "{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.2], ports: [{port: 80}]}",
-            "spec.clusterIPs[0]",
-            "same",
-        ),
-        (
-            "{clusterIPs: [10.96.0.1, 10.96.0.2], ports: [{port: 80}]}",
-            "spec.clusterIPs",
-            "of each family",
-        ),
-        (
-            "{externalIPs: [127.0.0.1], ports: [{port: 80}]}",
-            "spec.externalIPs[0]",
-            "send to",
-        ),
-        ("{type: ExternalName}", "spec.externalName", "expected a name"),
-        (
-            "{loadBalancerSourceRanges: [10.0.0.0/8], ports: [{port: 80}]}",
-            "spec.loadBalancerSourceRanges",
-            "only",
-        ),
-        (
-            "{externalTrafficPolicy: Local, ports: [{port: 80}]}",
-            "spec.externalTrafficPolicy",
-            "only",
-        ),
-        (
-            "{sessionAffinityConfig: {}, ports: [{port: 80}]}",
-            "spec.sessionAffinityConfig",
-            "no meaning",
-        ),
-        (
-            "{sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, ports: [{port: 80}]}",
-            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-            "1 to 86400",
-        ),
-        ("{ports: [{port: 80}], color: red}", "spec.color", "unknown field"),
-    ];
-    for (spec, field, part) in services {
-        let refusal = refused(&service(spec));
-        assert_eq!(refusal.field.as_deref().unwrap_or(""), field, "{spec}\n{refusal}");
-        assert!(refusal.error.contains(part), "{spec}\nexpected: {part}\nis: {refusal}");
-    }
-    let slices = [
-        ("addressType: IPv5", "addressType", "unknown variant"),
-        (
-            "addressType: IPv4, endpoints: [{addresses: []}]",
-            "endpoints[0].addresses",
-            "expected an address",
-        ),
-        (
-            "addressType: IPv4, endpoints: [{addresses: ['fd00::1']}]",
-            "endpoints[0].addresses[0]",
-            "not an IPv4",
-        ),
-        (
-            "addressType: IPv6, endpoints: [{addresses: [10.1.0.1]}]",
-            "endpoints[0].addresses[0]",
-            "not an IPv6",
-        ),
-        (
-            "addressType: IPv4, endpoints: [{addresses: [127.0.0.1]}]",
-            "endpoints[0].addresses[0]",
-            "can have",
-        ),
-        (
-            "addressType: IPv4, ports: [{port: 80}, {port: 81}]",
-            "ports[1].name",
-            "already",
-        ),
-        ("addressType: IPv4, ports: [{port: 0}]", "ports[0].port", "1 to 65535"),
-    ];
-    for (rest, field, part) in slices {
-        let refusal = refused(&slice(rest));
-        assert_eq!(refusal.field.as_deref().unwrap_or(""), field, "{rest}\n{refusal}");
-        assert!(refusal.error.contains(part), "{rest}\nexpected: {part}\nis: {refusal}");
+    let documents = SERVICES.iter().map(|case| (service(case.0), case));
+    for (document, (_, field, part)) in documents.chain(SLICES.iter().map(|case| (slice(case.0), case))) {
+        let refusal = refused(&document);
+        assert_eq!(refusal.field.as_deref().unwrap_or(""), *field, "{document}\n{refusal}");
+        assert!(
+            refusal.error.contains(part),
+            "{document}\nexpected: {part}\nis: {refusal}"
+        );
     }
     let nameless = slice("addressType: IPv4").replace("web-1", "web..1");
     assert_eq!(refused(&nameless).field.as_deref(), Some("metadata.name"));
