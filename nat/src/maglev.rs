@@ -11,11 +11,12 @@
 
 use crate::table::sip;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// Slots of a table of one row, by the backends it has at most: primes, so that any step walks through all of them, and
-/// at least sixteen a backend.
-const SINGLE: [(usize, usize); 5] = [(8, 251), (32, 521), (64, 1031), (128, 2053), (256, 4099)];
+/// at least ten a backend.
+const SINGLE: [(usize, usize); 5] = [(16, 251), (50, 521), (100, 1031), (200, 2053), (256, 4099)];
 /// Up to so many backends are in one row. Of more, each row has 16 to 32 on average.
 const MEMBERS: usize = 256;
 /// Rows that a backend takes part in, where there are several.
@@ -62,10 +63,36 @@ impl Table {
     }
 }
 
+/// The hash of an id, which is one already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ById(u64);
+
+impl BuildHasher for ById {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for ById {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The backends of one service, and the table that follows from them.
 #[derive(Debug, Default)]
 pub struct Maglev {
-    backends: HashMap<u64, Backend>,
+    backends: HashMap<u64, Backend, ById>,
     /// Each row's members, by their turn.
     rows: Vec<Vec<Member>>,
     /// Rows whose members have changed since the table was last asked for.

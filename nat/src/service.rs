@@ -8,7 +8,7 @@ mod book;
 mod pool;
 
 pub use book::Book;
-pub use pool::{Backend, Counters, Member, Pool, PoolId};
+pub use pool::{Backend, Member, Pool, PoolId};
 
 use fastpath::meta::{Endpoint, Meta, VrfId};
 use std::collections::{HashMap, HashSet};

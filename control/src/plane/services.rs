@@ -112,9 +112,10 @@ impl Balancing {
         let slices = slices.filter_map(|resource| slice(resource));
         let wanted = service.map(|service| balance(service, slices, &self.place));
         let wanted = wanted.filter(|wanted| !wanted.frontends.is_empty());
+        let is_wanted = wanted.is_some();
         let mut running = self.running.remove(name).unwrap_or_default();
-        running.change(&mut self.book, wanted.clone().unwrap_or_default());
-        if wanted.is_some() {
+        running.change(&mut self.book, wanted.unwrap_or_default());
+        if is_wanted {
             self.running.insert(name.clone(), running);
         }
     }
@@ -155,9 +156,12 @@ impl Balancing {
         let pool = services.pool(id);
         let slots = pool.map_or(0, nat::service::Pool::slots);
         let mut shares = HashMap::new();
-        for (backend, slots) in pool.into_iter().flat_map(nat::service::Pool::shares) {
+        for (pool, (backend, slots)) in pool
+            .into_iter()
+            .flat_map(|pool| pool.shares().map(move |share| (pool, share)))
+        {
             let end = backend.member.endpoint;
-            shares.insert((end.ip(), end.port), (slots, backend.counters.connections()));
+            shares.insert((end.ip(), end.port), (slots, pool.connections(backend)));
         }
         let backend = |(end, backend): (&(IpAddr, u16), &crate::program::services::Backend)| {
             let (own, connections) = shares.get(end).copied().unwrap_or_default();

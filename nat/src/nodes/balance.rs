@@ -125,7 +125,7 @@ fn balance(lead: &Lead, pool: &Pool, affinity: &Affinity, now_s: u32, meta: &mut
         meta.complaint = Complaint::PortClosed as u8;
         return Ok(Next::NoEndpoints);
     };
-    backend.counters.count();
+    pool.count(backend);
     let member = &backend.member;
     meta.target = member.endpoint;
     let is_own_client = client == member.endpoint.address;

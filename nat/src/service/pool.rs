@@ -1,7 +1,7 @@
 //! A pool: backends of which each new connection gets one.
 
 use crate::key::Key;
-use crate::maglev::{self, Maglev, Table};
+use crate::maglev::{self, ById, Maglev, Table};
 use crate::table::sip;
 use fastpath::meta::Endpoint;
 use std::collections::HashMap;
@@ -23,33 +23,19 @@ pub struct Member {
     pub remote: bool,
 }
 
-/// What has happened to a backend.
-#[derive(Debug, Default)]
-pub struct Counters {
-    connections: AtomicU64,
-}
-
-impl Counters {
-    /// Connections that it got.
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Relaxed)
-    }
-
-    pub(crate) fn count(&self) {
-        self.connections.fetch_add(1, Relaxed);
-    }
-}
-
 /// A backend, as workers read it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Backend {
     /// What control says of it.
     pub member: Member,
-    /// What has happened to it.
-    pub counters: Arc<Counters>,
     /// The lower half of its id.
     pub(crate) tag: u32,
+    number: u32,
 }
+
+/// Connections that so many backends got, by number; workers count, whichever snapshot they read.
+type Counted = Arc<[AtomicU64; COUNTED]>;
+const COUNTED: usize = 64;
 
 /// Backends of which each new connection gets one, as workers read them.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +45,7 @@ pub struct Pool {
     /// Tells apart the affinities of pools, over their lives.
     pub(crate) life: u64,
     backends: Vec<Option<Backend>>,
+    counted: Vec<Counted>,
     /// Backends by tag, sorted, and their numbers.
     tags: Vec<(u32, u32)>,
     table: Table,
@@ -96,6 +83,26 @@ impl Pool {
         self.numbered(*number)
     }
 
+    /// Counts a connection that a backend of the pool gets.
+    #[inline]
+    pub(crate) fn count(&self, backend: &Backend) {
+        if let Some(counter) = self.counter(backend.number) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Connections that a backend of the pool got since it came.
+    pub fn connections(&self, backend: &Backend) -> u64 {
+        self.counter(backend.number).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    fn counter(&self, number: u32) -> Option<&AtomicU64> {
+        let number = number as usize;
+        self.counted
+            .get(number / COUNTED)
+            .map(|counted| &counted[number % COUNTED])
+    }
+
     /// Its backends, and the slots of the table that each has.
     pub fn shares(&self) -> impl Iterator<Item = (&Backend, usize)> {
         let mut slots = vec![0; self.backends.len()];
@@ -131,7 +138,7 @@ fn id(endpoint: &Endpoint) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     maglev: Maglev,
-    numbers: HashMap<u64, u32>,
+    numbers: HashMap<u64, u32, ById>,
     free: Vec<u32>,
     pool: Pool,
 }
@@ -152,17 +159,23 @@ impl Kept {
     pub fn set(&mut self, members: &[Member], affinity_s: u32) -> bool {
         let mut changed = self.pool.affinity_s != affinity_s;
         self.pool.affinity_s = affinity_s;
-        let mut gone: HashMap<u64, u32> = self.numbers.clone();
+        let mut stays = vec![false; self.pool.backends.len() + members.len()];
         for member in members {
-            let id = id(&member.endpoint);
-            gone.remove(&id);
-            changed |= self.set_member(id, member);
+            let (number, is_other) = self.set_member(member);
+            stays[number as usize] = true;
+            changed |= is_other;
         }
-        for (id, number) in gone {
-            self.maglev.remove(id);
-            self.numbers.remove(&id);
-            self.pool.backends[number as usize] = None;
-            self.free.push(number);
+        if self.numbers.len() > stays.iter().filter(|stays| **stays).count() {
+            let (maglev, pool, free) = (&mut self.maglev, &mut self.pool, &mut self.free);
+            self.numbers.retain(|id, number| {
+                let stays = stays[*number as usize];
+                if !stays {
+                    maglev.remove(*id);
+                    pool.backends[*number as usize] = None;
+                    free.push(*number);
+                }
+                stays
+            });
             changed = true;
         }
         changed
@@ -180,23 +193,30 @@ impl Kept {
         pool.clone()
     }
 
-    fn set_member(&mut self, id: u64, member: &Member) -> bool {
-        let backends = &mut self.pool.backends;
+    /// The number of a member, and whether it is another than before.
+    fn set_member(&mut self, member: &Member) -> (u32, bool) {
+        let (pool, id) = (&mut self.pool, id(&member.endpoint));
         let number = *self.numbers.entry(id).or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
-                backends.push(None);
-                backends.len() as u32 - 1
+                pool.backends.push(None);
+                pool.backends.len() as u32 - 1
             })
         });
-        let place = &mut backends[number as usize];
-        if place.as_ref().is_some_and(|known| known.member == *member) {
-            return false;
+        if pool.counted.len() <= number as usize / COUNTED {
+            pool.counted.push(Arc::new([const { AtomicU64::new(0) }; COUNTED]));
         }
-        let counters = place.take().map(|known| known.counters).unwrap_or_default();
+        let known = pool.backends[number as usize].as_ref();
+        if known.is_some_and(|known| known.member == *member) {
+            return (number, false);
+        }
+        if let (None, Some(counter)) = (known, pool.counter(number)) {
+            // The one that had the number before has gone.
+            counter.store(0, Relaxed);
+        }
         let (member, tag) = (*member, id as u32);
-        *place = Some(Backend { member, counters, tag });
+        pool.backends[number as usize] = Some(Backend { member, tag, number });
         let weight = member.weight;
         self.maglev.set(maglev::Backend { id, number, weight });
-        true
+        (number, true)
     }
 }

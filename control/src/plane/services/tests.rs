@@ -121,24 +121,6 @@ fn a_changed_service_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_change_of_one_backend_keeps_the_counters_of_others() {
-    let mut setup = Setup::new();
-    setup.apply(&format!(
-        "{SERVICE}---{}",
-        slice("web-1", "web", "{addresses: [10.1.0.1]}")
-    ));
-    let counted = |setup: &Setup| {
-        let services = setup.balancing.book.published();
-        let (_, pool) = services.find(VRF, &Endpoint::v4(VIP, 80), protocol::TCP).unwrap();
-        let backend = pool.at(&endpoint([10, 1, 0, 1].into(), 8080)).unwrap();
-        Arc::clone(&backend.counters)
-    };
-    let before = counted(&setup);
-    setup.apply(&slice("web-2", "web", "{addresses: [10.1.0.2]}"));
-    assert!(Arc::ptr_eq(&before, &counted(&setup)));
-}
-
-#[test]
 fn the_view_names_frontends_and_shares() {
     let mut setup = Setup::new();
     let two = "{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: there}";

@@ -75,11 +75,9 @@ fn a_new_connection_gets_a_backend_and_others_none() {
     }
     assert!(had.iter().all(|count| (60..140).contains(count)), "{had:?}");
     let services = setup.book.published();
-    let counted = services.pool(setup.pool).unwrap().shares();
-    assert_eq!(
-        counted.map(|(backend, _)| backend.counters.connections()).sum::<u64>(),
-        400
-    );
+    let pool = services.pool(setup.pool).unwrap();
+    let counted: u64 = pool.shares().map(|(backend, _)| pool.connections(backend)).sum();
+    assert_eq!(counted, 400);
     for (target, port) in [(VIP, 81), ([10, 96, 0, 2], 80)] {
         let (edge, meta) = setup.node.send(opening(TCP, (CLIENT, 5), (target, port)), 0).unwrap();
         assert_eq!((edge, meta.target), (0, Endpoint::v4(target, port)));
@@ -185,4 +183,21 @@ fn known_connections_stay_but_udp_leaves_a_dead_backend() {
     assert_eq!((meta.target, meta.reserved), (Endpoint::v4(VIP, 80), MOVED));
     let (_, meta) = setup.node.send(known(TCP, 1), 0).unwrap();
     assert_eq!((meta.target, meta.reserved), (member(1).endpoint, 0));
+}
+
+#[test]
+fn connections_are_counted_over_changes_of_others() {
+    let mut setup = Setup::new(&[member(1)], 0);
+    (0..5).for_each(|port| _ = setup.connect(CLIENT, port, 0));
+    let counted = |setup: &Setup, n| {
+        let services = setup.book.published();
+        let pool = services.pool(setup.pool).unwrap();
+        pool.connections(pool.at(&member(n).endpoint).unwrap())
+    };
+    let many: Vec<Member> = (1..=150).map(member).collect();
+    setup.members(&many, 0);
+    assert_eq!((counted(&setup, 1), counted(&setup, 150)), (5, 0));
+    setup.members(&[], 0);
+    setup.members(&many, 0);
+    assert_eq!(counted(&setup, 1), 0, "it has come anew");
 }
