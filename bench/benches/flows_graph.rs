@@ -22,7 +22,11 @@ fn main() {
     core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
     for connections in [10_000, 65_536, 1 << 20] {
         for (rules, name) in [(vec![], "followed only"), (masquerade(), "with source NAT")] {
-            established(connections, &rules, &format!("{} established, {name}", amount(connections)));
+            established(
+                connections,
+                &rules,
+                &format!("{} established, {name}", amount(connections)),
+            );
         }
     }
     for (rules, name) in [(vec![], "followed only"), (masquerade(), "with source NAT")] {
@@ -111,7 +115,12 @@ fn established(connections: u32, rules: &[Rule], scenario: &str) {
     let cost = rig.turner.measure("port-out");
     record(TABLE, scenario, "cycles a packet", cost.cycles);
     for stage in &cost.stages {
-        record("Connections in the graph, node by node", scenario, &stage.name, stage.cycles);
+        record(
+            "Connections in the graph, node by node",
+            scenario,
+            &stage.name,
+            stage.cycles,
+        );
     }
 }
 
@@ -126,6 +135,11 @@ fn new(rules: &[Rule], name: &str) {
     let scenario = format!("new, {name}");
     record(TABLE, &scenario, "cycles a packet", cost.cycles);
     for stage in &cost.stages {
-        record("Connections in the graph, node by node", &scenario, &stage.name, stage.cycles);
+        record(
+            "Connections in the graph, node by node",
+            &scenario,
+            &stage.name,
+            stage.cycles,
+        );
     }
 }

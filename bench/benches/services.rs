@@ -69,6 +69,7 @@ fn main() {
 
 fn plane() -> ManualPlane {
     let options = PlaneOptions {
+        flows: 1 << 16,
         frames: 4096,
         cores: vec![None],
         idle: Idle::Spin,

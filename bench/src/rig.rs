@@ -24,6 +24,8 @@ use fastpath::rib::{Hop, Origin, Rib, Target};
 use fastpath::ring::ring;
 use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker};
 use ipnet::IpNet;
+use nat::affinity::Affinity;
+use nat::service::Book;
 use nat::snat::{Rule, Rules};
 use nat::table::{Shape, Table};
 use nat::timeouts::Timeouts;
@@ -63,6 +65,8 @@ pub struct Rig {
 pub struct Connections {
     tracking: Tracking,
     rules: Publisher<Rules>,
+    services: Book,
+    affinity: Arc<Affinity>,
 }
 
 impl Connections {
@@ -83,6 +87,8 @@ impl Connections {
         Self {
             tracking,
             rules: Publisher::new(Rules(rules)),
+            services: Book::default(),
+            affinity: Arc::new(Affinity::new(16, 1)),
         }
     }
 
@@ -92,6 +98,8 @@ impl Connections {
             tracking: &self.tracking,
             timeouts: Timeouts::default(),
             rules: &self.rules,
+            services: &self.services,
+            affinity: &self.affinity,
         }
     }
 }

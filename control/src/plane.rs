@@ -170,7 +170,7 @@ impl State {
         let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
         let allowed = fib::Pool::new(ALLOWED_BYTES, fib::Pages::Huge, qsbr.clone())
             .map_err(|error| fail("cannot reserve memory for allowed IPs")(&error))?;
-        let clock = Clock::new();
+        let (clock, balancing) = (Clock::new(), Balancing::new(options.place.clone()));
         let ground = workers::Ground {
             pool: &pool,
             qsbr: &qsbr,
@@ -182,7 +182,7 @@ impl State {
                 events: &wakes.events,
                 wireguard: &wireguard,
                 mailbox: &wakes.mailbox,
-                flows: flows.wiring(),
+                flows: flows.wiring(&balancing),
                 workers: options.cores.len(),
             },
         };
@@ -204,7 +204,7 @@ impl State {
             mailbox: wakes.mailbox,
             post,
             allowed: AllowedRoutes::new(),
-            balancing: Balancing::new(options.place.clone()),
+            balancing,
             rib,
             neighbours: Neighbours::default(),
             own_routes: HashMap::new(),
@@ -243,6 +243,8 @@ impl State {
                 self.finish_ports(opened);
                 self.choose_tunnel_sources(plan);
                 self.balancing.apply(plan);
+                self.publish_interfaces();
+                self.place_node_ports();
                 self.publish_flows();
                 Ok(())
             }

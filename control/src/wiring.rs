@@ -1,5 +1,10 @@
 //! The graph of a worker: every node once (or twice, by name), every edge once. It reads like the picture in the README.
 
+mod chain;
+
+pub use chain::{FLOW_WRITERS, Flows};
+
+use chain::{Chain, Onwards, expiry};
 use fastpath::builder::{GraphBuilder, NodeId, SinkId, Target, WiringError};
 use fastpath::events::Events;
 use fastpath::forwarding::Forwarding;
@@ -16,20 +21,14 @@ use fastpath::nodes::ndp::{self, Ndp};
 use fastpath::nodes::parse::{self, Parse};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
+use fastpath::nodes::reject::{self, Reject};
 use fastpath::nodes::resume::{self, Resume};
 use fastpath::nodes::route::{self, Route};
 use fastpath::nodes::undeliverable::{NestedTunnel, NoLink, Undeliverable};
 use fastpath::publish::{Publisher, Reader};
 use fastpath::rib::Rib;
 use fastpath::ring::Consumer;
-use nat::nodes::admit::{self, Admit};
-use nat::nodes::flows::{self, Flows as FlowsNode};
 use nat::nodes::fragments::{self, FragmentPorts, Gather, Gathered};
-use nat::nodes::rewrite::{self, Rewrite};
-use nat::nodes::sweep::Expiry;
-use nat::snat::Rules;
-use nat::timeouts::Timeouts;
-use nat::tracking::{Decided, Tracking};
 use std::sync::Arc;
 use wireguard::mailbox::Mailbox;
 use wireguard::nodes::decrypt::{self, Decrypt};
@@ -57,19 +56,6 @@ pub struct Shared<'a> {
     pub workers: usize,
 }
 
-/// What the nodes of connections stand on.
-pub struct Flows<'a> {
-    /// The table.
-    pub tracking: &'a Tracking,
-    /// How long connections may be silent.
-    pub timeouts: Timeouts,
-    /// Who gets another source.
-    pub rules: &'a Publisher<Rules>,
-}
-
-/// Nodes of one worker that change the table of connections.
-pub const FLOW_WRITERS: usize = 5;
-
 /// The rings that lead into one worker's graph.
 pub struct Rings {
     /// Frames from control, ready to leave.
@@ -95,10 +81,6 @@ impl Shared<'_> {
 
     fn adjacency(&self) -> Adjacency {
         Adjacency::new(self.forwarding.clone())
-    }
-
-    fn rewrite(&self) -> Rewrite {
-        Rewrite::new(self.flows.tracking.clone(), self.forwarding.clone())
     }
 
     fn peer(&self) -> Peer {
@@ -146,7 +128,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone()));
     let resume = graph.node(Resume);
     let route = graph.node(shared.route());
-    let chain = chain(graph, shared, None);
+    let chain = Chain::new(graph, shared, None);
     let fragment_ports = graph.node(FragmentPorts);
     let local = graph.node(Local::new(shared.interfaces()));
     let adjacency = graph.node(shared.adjacency());
@@ -154,7 +136,8 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     let ends = Ends::new(graph, shared);
     // What we send ourselves takes the same way a second time, so that the graph has no cycle.
     let route_own = own(graph, shared, &ends, "own");
-    let tunnel = tunnel(graph, shared, &ends, (adjacency, icmp_error, route_own));
+    let reject = reject(graph, icmp_error, route_own);
+    let tunnel = tunnel(graph, shared, &ends, (adjacency, icmp_error, route_own, reject));
 
     graph.source(PortIn, parse);
     graph.source(expiry(shared, worker), resume);
@@ -182,7 +165,15 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(route, route::Next::Hold, ends.hold);
     graph.connect(route, route::Next::Tunnel, tunnel.peer);
     graph.connect(route, route::Next::Unreachable, icmp_error);
-    chain.connect(graph, &ends, (route, local, adjacency, icmp_error, tunnel.peer));
+    let onwards = Onwards {
+        route,
+        local,
+        adjacency,
+        icmp_error,
+        peer: tunnel.peer,
+        reject,
+    };
+    chain.connect(graph, &ends, &onwards);
     graph.connect(local, local::Next::Answer, route_own);
     graph.connect(local, local::Next::AnswerOnLink, ends.port_out);
     graph.connect(local, local::Next::Tunnel, tunnel.decrypt);
@@ -197,76 +188,12 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     std::mem::take(graph).build()
 }
 
-/// Where packets find their connections, and where new ones are decided and made.
-struct Chain {
-    flows: NodeId<FlowsNode>,
-    route: NodeId<Route>,
-    admit: NodeId<Admit>,
-    rewrite: NodeId<Rewrite>,
-}
-
-fn chain(graph: &mut GraphBuilder, shared: &Shared<'_>, suffix: Option<&str>) -> Chain {
-    let (tracking, decided) = (shared.flows.tracking, Decided::default());
-    let flows = FlowsNode::new(tracking.clone(), decided.clone());
-    let rules = shared.flows.rules.reader();
-    let admit = Admit::new(
-        tracking.clone(),
-        decided,
-        rules,
-        shared.interfaces(),
-        shared.forwarding.clone(),
-    );
-    let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
-    let route = graph.instance(shared.route(), &new);
-    match suffix {
-        None => Chain {
-            flows: graph.node(flows),
-            route,
-            admit: graph.node(admit),
-            rewrite: graph.node(shared.rewrite()),
-        },
-        Some(suffix) => Chain {
-            flows: graph.instance(flows, suffix),
-            route,
-            admit: graph.instance(admit, suffix),
-            rewrite: graph.instance(shared.rewrite(), suffix),
-        },
-    }
-}
-
-type Onwards = (
-    NodeId<Route>,
-    NodeId<Local>,
-    NodeId<Adjacency>,
-    NodeId<IcmpError>,
-    NodeId<Peer>,
-);
-
-impl Chain {
-    /// Leads packets onwards once their connection is known.
-    fn connect(&self, graph: &mut GraphBuilder, ends: &Ends, (route, local, adjacency, icmp_error, peer): Onwards) {
-        graph.connect(self.flows, flows::Next::Untracked, route);
-        graph.connect(self.flows, flows::Next::Fragment, ends.gather);
-        graph.connect(self.flows, flows::Next::Known, self.rewrite);
-        graph.connect(self.flows, flows::Next::Decide, self.route);
-        graph.connect(self.route, route::Next::Forward, self.admit);
-        graph.connect(self.route, route::Next::Local, self.admit);
-        graph.connect(self.route, route::Next::Tunnel, self.admit);
-        graph.connect(self.route, route::Next::Hold, ends.hold);
-        graph.connect(self.route, route::Next::Unreachable, icmp_error);
-        graph.connect(self.admit, admit::Next::Rewrite, self.rewrite);
-        graph.connect(self.rewrite, rewrite::Next::Transmit, ends.port_out);
-        graph.connect(self.rewrite, rewrite::Next::Forward, adjacency);
-        graph.connect(self.rewrite, rewrite::Next::Local, local);
-        graph.connect(self.rewrite, rewrite::Next::Tunnel, peer);
-        graph.connect(self.rewrite, rewrite::Next::Expired, icmp_error);
-        graph.connect(self.rewrite, rewrite::Next::TooBig, icmp_error);
-    }
-}
-
-fn expiry(shared: &Shared<'_>, worker: usize) -> Expiry {
-    let Flows { tracking, timeouts, .. } = &shared.flows;
-    Expiry::new((*tracking).clone(), *timeouts, worker, shared.workers)
+/// Where packets are refused: TCP is reset, other senders are told.
+fn reject(graph: &mut GraphBuilder, icmp_error: NodeId<IcmpError>, route_own: NodeId<Route>) -> NodeId<Reject> {
+    let reject = graph.node(Reject);
+    graph.connect(reject, reject::Next::Reset, route_own);
+    graph.connect(reject, reject::Next::Tell, icmp_error);
+    reject
 }
 
 /// The way of packets of ours, about which no error is sent. Its edge into tunnels is still to be connected.
@@ -298,7 +225,7 @@ fn tunnel(
     graph: &mut GraphBuilder,
     shared: &Shared<'_>,
     ends: &Ends,
-    (adjacency, icmp_error, route_own): (NodeId<Adjacency>, NodeId<IcmpError>, NodeId<Route>),
+    (adjacency, icmp_error, route_own, reject): (NodeId<Adjacency>, NodeId<IcmpError>, NodeId<Route>, NodeId<Reject>),
 ) -> Tunnel {
     let peer = graph.node(shared.peer());
     let peer_own = graph.instance(shared.peer(), "own");
@@ -307,7 +234,7 @@ fn tunnel(
     let decrypt = graph.node(Decrypt::new(shared.tunnels(), shared.mailbox.clone()));
     let parse = graph.instance(Parse::new(shared.interfaces()), "inner");
     let route = graph.instance(shared.route(), "inner");
-    let chain = chain(graph, shared, Some("inner"));
+    let chain = Chain::new(graph, shared, Some("inner"));
     let local = graph.instance(Local::new(shared.interfaces()), "inner");
     let no_link = graph.node(NoLink);
 
@@ -329,7 +256,15 @@ fn tunnel(
     graph.connect(decrypt, decrypt::Next::Consumed, ends.consumed);
     graph.connect(parse, parse::Next::Route, route);
     graph.connect(parse, parse::Next::Flows, chain.flows);
-    chain.connect(graph, ends, (route, local, adjacency, icmp_error, peer));
+    let onwards = Onwards {
+        route,
+        local,
+        adjacency,
+        icmp_error,
+        peer,
+        reject,
+    };
+    chain.connect(graph, ends, &onwards);
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(route, route::Next::Forward, adjacency);

@@ -13,6 +13,7 @@ use nat::table::{Shape, Table};
 use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
 
+use super::services::Balancing;
 use super::{PlaneOptions, State};
 use crate::resource::{Kind, Resource, SourceNatSpec};
 use crate::store::Plan;
@@ -45,11 +46,13 @@ impl Flows {
         })
     }
 
-    pub fn wiring(&self) -> wiring::Flows<'_> {
+    pub fn wiring<'a>(&'a self, balancing: &'a Balancing) -> wiring::Flows<'a> {
         wiring::Flows {
             tracking: &self.tracking,
             timeouts: self.timeouts,
             rules: &self.rules,
+            services: &balancing.book,
+            affinity: &balancing.affinity,
         }
     }
 

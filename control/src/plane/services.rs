@@ -58,6 +58,11 @@ impl Balancing {
         }
     }
 
+    /// Whether there is a service.
+    pub fn is_wanted(&self) -> bool {
+        !self.services.is_empty()
+    }
+
     /// Carries the services of a plan out. True if workers have others than before.
     pub fn apply(&mut self, plan: &Plan) -> bool {
         for name in self.learn(plan) {

@@ -6,6 +6,7 @@ use crate::affinity::Affinity;
 use crate::key::Key;
 use crate::leg;
 use crate::service::{Backend, Lead, Pool, Services};
+use crate::tracking::{MASQUERADE, MOVED};
 use fastpath::batch::Batch;
 use fastpath::labels;
 use fastpath::meta::{Endpoint, Flags, Meta};
@@ -29,11 +30,6 @@ labels! {
         NotHere = "no-local-endpoint": "The service's traffic policy is Local, and none of its backends is on this node.",
     }
 }
-
-/// In [`Meta::reserved`]: the source becomes an address of ours, or answers would not come back by us.
-pub const MASQUERADE: u8 = 1;
-/// In [`Meta::reserved`]: the connection the packet belongs to is to be made anew, for its backend has gone.
-pub const MOVED: u8 = 2;
 
 /// The node.
 pub struct Balance {

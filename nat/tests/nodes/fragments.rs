@@ -17,7 +17,7 @@ fn cut(packet: &Plain, port: usize, identification: u8) -> Vec<Vec<u8>> {
         let (more, offset) = (at + 1 < count, (at * PIECE) as u16);
         let mut head = head.to_vec();
         if is_v4 {
-            let field = offset / 8 | if more { 0x2000 } else { 0 };
+            let field = (offset / 8) | if more { 0x2000 } else { 0 };
             head[2..4].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
             head[5] = identification;
             head[6..8].copy_from_slice(&field.to_be_bytes());

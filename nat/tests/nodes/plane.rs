@@ -4,7 +4,7 @@
 use crate::PUBLIC;
 use crate::packets::{Plain, port_mac};
 use fastpath::arena::Arena;
-use fastpath::builder::GraphBuilder;
+use fastpath::builder::{GraphBuilder, NodeId, SinkId};
 use fastpath::clock::Clock;
 use fastpath::fib::{self, Pages};
 use fastpath::forwarding::{Forwarding, LinkState};
@@ -267,23 +267,26 @@ fn graph(
         graph.connect(route, route::Next::Forward, adjacency);
         graph.connect(route, route::Next::Local, consumed);
         graph.connect(route, route::Next::Tunnel, consumed);
+        last(graph, adjacency, port_out, consumed);
     }
     for route in [route, route_new, route_own] {
         graph.connect(route, route::Next::Hold, consumed);
         graph.connect(route, route::Next::Unreachable, consumed);
     }
-    for adjacency in [adjacency, adjacency_own] {
-        use adjacency::Next;
-        graph.connect(adjacency, Next::Transmit, port_out);
-        for next in [
-            Next::Hold,
-            Next::Fragment,
-            Next::Expired,
-            Next::TooBig,
-            Next::HostUnreachable,
-        ] {
-            graph.connect(adjacency, next, consumed);
-        }
-    }
     std::mem::take(graph).build().unwrap()
+}
+
+/// What a neighbour's link address lets leave, leaves.
+fn last(graph: &mut GraphBuilder, adjacency: NodeId<Adjacency>, port_out: SinkId, consumed: SinkId) {
+    use adjacency::Next;
+    graph.connect(adjacency, Next::Transmit, port_out);
+    for next in [
+        Next::Hold,
+        Next::Fragment,
+        Next::Expired,
+        Next::TooBig,
+        Next::HostUnreachable,
+    ] {
+        graph.connect(adjacency, next, consumed);
+    }
 }

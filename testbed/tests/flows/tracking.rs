@@ -119,10 +119,27 @@ fn a_plane_without_rules_tracks_nothing() {
 }
 
 #[test]
-fn fragments_are_dropped_by_name() {
+fn fragments_share_the_ports_of_the_first_whichever_comes_first() {
     let mut plane = plane();
-    let [[host, _, far], _] = families();
-    let packet = with_fragment(udp((host, 5000), (far, 53), 64, &[0; 16]), 0x2000, 0);
-    assert_eq!(out(&mut plane, &packet), []);
-    assert_eq!(plane.dropped("flows/fragment-tracked"), 1, "{:?}", plane.drops());
+    let [[host, own, far], _] = families();
+    let whole = udp((host, 5000), (far, 53), 64, &[7; 32]);
+    for (identification, order) in [(1u16, [0, 1]), (2, [1, 0])] {
+        let piece = |number: usize| {
+            let (header, payload) = whole.split_at(20);
+            let part = [&payload[..24], &payload[24..]][number];
+            let mut packet = [header, part].concat();
+            packet[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+            packet[4..6].copy_from_slice(&identification.to_be_bytes());
+            let (flags, offset) = [(0x2000, 0), (0, 24)][number];
+            with_fragment(packet, flags, offset)
+        };
+        let sent: Vec<_> = order
+            .iter()
+            .flat_map(|number| out(&mut plane, &piece(*number)))
+            .collect();
+        assert_eq!(sent.len(), 2, "{:?}", plane.drops());
+        assert!(sent.iter().all(|packet| packet.source == own && packet.hop_limit == 63));
+        let bytes: usize = sent.iter().map(|packet| packet.payload.len()).sum();
+        assert_eq!(bytes, 40);
+    }
 }

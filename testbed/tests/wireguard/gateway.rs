@@ -1,5 +1,7 @@
 //! A gateway: the product's graph with memory ports, a tunnel, and control's part done by hand, in simulated time.
 
+use nat::affinity::Affinity;
+use nat::service::Book;
 use nat::snat::Rules;
 use nat::table::{Shape, Table};
 use nat::timeouts::Timeouts;
@@ -178,6 +180,8 @@ impl Gateway {
                 tracking: &flows,
                 timeouts: Timeouts::default(),
                 rules: &rules,
+                services: &Book::default(),
+                affinity: &Arc::new(Affinity::new(16, 1)),
             },
             workers: 1,
         };

@@ -1,0 +1,122 @@
+//! Where packets find their connections, and where new ones are decided and made.
+
+use super::{Ends, Shared};
+use fastpath::builder::{GraphBuilder, NodeId};
+use fastpath::nodes::adjacency::Adjacency;
+use fastpath::nodes::icmp_error::IcmpError;
+use fastpath::nodes::local::Local;
+use fastpath::nodes::reject::Reject;
+use fastpath::nodes::route::{self, Route};
+use fastpath::publish::Publisher;
+use nat::affinity::Affinity;
+use nat::nodes::admit::{self, Admit};
+use nat::nodes::balance::{self, Balance};
+use nat::nodes::flows::{self, Flows as FlowsNode};
+use nat::nodes::rewrite::{self, Rewrite};
+use nat::nodes::sweep::Expiry;
+use nat::service::Book;
+use nat::snat::Rules;
+use nat::timeouts::Timeouts;
+use nat::tracking::{Decided, Tracking};
+use std::sync::Arc;
+use wireguard::nodes::peer::Peer;
+
+/// Nodes of one worker that change the table of connections.
+pub const FLOW_WRITERS: usize = 5;
+
+/// What the nodes of connections stand on.
+pub struct Flows<'a> {
+    /// The table.
+    pub tracking: &'a Tracking,
+    /// How long connections may be silent.
+    pub timeouts: Timeouts,
+    /// Who gets another source.
+    pub rules: &'a Publisher<Rules>,
+    /// Services and their backends.
+    pub services: &'a Book,
+    /// Who had which backend.
+    pub affinity: &'a Arc<Affinity>,
+}
+
+/// The nodes between where a packet is known to be tracked and where it goes.
+pub(super) struct Chain {
+    pub flows: NodeId<FlowsNode>,
+    balance: NodeId<Balance>,
+    route: NodeId<Route>,
+    admit: NodeId<Admit>,
+    rewrite: NodeId<Rewrite>,
+}
+
+/// Where packets go once their connection is known.
+pub(super) struct Onwards {
+    pub route: NodeId<Route>,
+    pub local: NodeId<Local>,
+    pub adjacency: NodeId<Adjacency>,
+    pub icmp_error: NodeId<IcmpError>,
+    pub peer: NodeId<Peer>,
+    pub reject: NodeId<Reject>,
+}
+
+impl Chain {
+    /// The nodes, with `suffix` behind their names.
+    pub fn new(graph: &mut GraphBuilder, shared: &Shared<'_>, suffix: Option<&str>) -> Self {
+        let connections = &shared.flows;
+        let (tracking, decided) = (connections.tracking, Decided::default());
+        let flows = FlowsNode::new(tracking.clone(), decided.clone());
+        let balance = Balance::new(connections.services.reader(), connections.affinity.clone());
+        let admit = Admit::new(
+            tracking.clone(),
+            decided,
+            connections.rules.reader(),
+            shared.interfaces(),
+            shared.forwarding.clone(),
+        );
+        let rewrite = Rewrite::new(tracking.clone(), shared.forwarding.clone());
+        let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
+        let route = graph.instance(shared.route(), &new);
+        match suffix {
+            None => Self {
+                flows: graph.node(flows),
+                balance: graph.node(balance),
+                route,
+                admit: graph.node(admit),
+                rewrite: graph.node(rewrite),
+            },
+            Some(suffix) => Self {
+                flows: graph.instance(flows, suffix),
+                balance: graph.instance(balance, suffix),
+                route,
+                admit: graph.instance(admit, suffix),
+                rewrite: graph.instance(rewrite, suffix),
+            },
+        }
+    }
+
+    /// Leads packets onwards.
+    pub fn connect(&self, graph: &mut GraphBuilder, ends: &Ends, onwards: &Onwards) {
+        graph.connect(self.flows, flows::Next::Untracked, onwards.route);
+        graph.connect(self.flows, flows::Next::Fragment, ends.gather);
+        graph.connect(self.flows, flows::Next::Known, self.rewrite);
+        graph.connect(self.flows, flows::Next::Decide, self.balance);
+        graph.connect(self.balance, balance::Next::Route, self.route);
+        graph.connect(self.balance, balance::Next::NoEndpoints, onwards.reject);
+        graph.connect(self.route, route::Next::Forward, self.admit);
+        graph.connect(self.route, route::Next::Local, self.admit);
+        graph.connect(self.route, route::Next::Tunnel, self.admit);
+        graph.connect(self.route, route::Next::Hold, ends.hold);
+        graph.connect(self.route, route::Next::Unreachable, onwards.icmp_error);
+        graph.connect(self.admit, admit::Next::Rewrite, self.rewrite);
+        graph.connect(self.rewrite, rewrite::Next::Transmit, ends.port_out);
+        graph.connect(self.rewrite, rewrite::Next::Forward, onwards.adjacency);
+        graph.connect(self.rewrite, rewrite::Next::Local, onwards.local);
+        graph.connect(self.rewrite, rewrite::Next::Tunnel, onwards.peer);
+        graph.connect(self.rewrite, rewrite::Next::Expired, onwards.icmp_error);
+        graph.connect(self.rewrite, rewrite::Next::TooBig, onwards.icmp_error);
+    }
+}
+
+/// Forgets idle connections.
+pub(super) fn expiry(shared: &Shared<'_>, worker: usize) -> Expiry {
+    let Flows { tracking, timeouts, .. } = &shared.flows;
+    Expiry::new((*tracking).clone(), *timeouts, worker, shared.workers)
+}
