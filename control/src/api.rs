@@ -1,8 +1,10 @@
 //! Where the server and the plane meet.
 
 use crate::capture::{CaptureRequest, Capturing};
+use crate::connections::Connections;
 use crate::refusal::Refusal;
 use crate::show::drops::DropView;
+use crate::show::flows::FlowsView;
 use crate::show::graph::GraphView;
 use crate::show::memory::MemoryView;
 use crate::show::neighbors::NeighborView;
@@ -44,6 +46,14 @@ pub trait Plane: Send + Sync + 'static {
 
     /// What each worker is doing.
     fn workers(&self) -> Vec<WorkerView>;
+
+    /// The connections, to look at beside the workers.
+    fn connections(&self) -> Connections;
+
+    /// The largest connections.
+    fn flows(&self) -> FlowsView {
+        self.connections().largest()
+    }
 
     /// Every tunnel and its peers.
     fn wireguard(&self) -> Vec<WireguardView>;

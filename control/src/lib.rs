@@ -3,6 +3,7 @@
 pub mod api;
 pub mod capture;
 pub mod cli;
+pub mod connections;
 pub mod intent;
 pub mod keys;
 pub mod links;

@@ -143,6 +143,11 @@ pub fn text(plane: &dyn Plane) -> String {
             }
         }
     }
+    let connections = plane.connections();
+    page.family("margay_flows", "gauge", "Connections there are.");
+    page.sample("margay_flows", &[], connections.live());
+    page.family("margay_flows_capacity", "gauge", "Connections there can be.");
+    page.sample("margay_flows_capacity", &[], connections.capacity());
     let tunnels = plane.wireguard();
     for (name, kind, help, value) in PEERS {
         page.family(name, kind, help);
@@ -182,7 +187,12 @@ impl Page {
             .iter()
             .map(|(label, text)| format!("{label}=\"{}\"", escaped(text)))
             .collect();
-        let _ = writeln!(self.0, "{name}{{{}}} {value}", labels.join(","));
+        // Without labels, without braces.
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!("{{{}}}", labels.join(",")),
+        };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 

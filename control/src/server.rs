@@ -8,6 +8,7 @@ mod body;
 mod capture;
 mod connection;
 mod extract;
+mod flows;
 mod patience;
 mod routes;
 mod socket;

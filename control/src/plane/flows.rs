@@ -10,12 +10,16 @@ use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
 use nat::snat::{Rule, Rules};
 use nat::table::{Shape, Table};
+use nat::time::Tick;
 use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
 
 use super::services::Balancing;
+use super::views::Views;
 use super::{PlaneOptions, State};
+use crate::connections::Connections;
 use crate::resource::{Kind, Resource, SourceNatSpec};
+use crate::show::memory::MemoryView;
 use crate::store::Plan;
 use crate::wiring;
 
@@ -66,7 +70,28 @@ impl Flows {
     }
 }
 
+impl Views<'_> {
+    /// See [`Plane::connections`](crate::api::Plane::connections).
+    pub fn connections(&self) -> Connections {
+        let state = &*self.0;
+        let vrfs = state.vrfs.iter().map(|(name, id)| (*id, name.clone()));
+        let now = Tick::from_ns(state.now_ns());
+        Connections::new(state.flows.tracking.table.clone(), now, vrfs.collect())
+    }
+}
+
 impl State {
+    /// Room for connections, and what they take.
+    pub(super) fn flow_memory(&self) -> MemoryView {
+        let table = &self.flows.tracking.table;
+        MemoryView {
+            what: "connections".to_owned(),
+            capacity: table.capacity().into(),
+            used: table.len().into(),
+            bytes: table.bytes() as u64,
+        }
+    }
+
     /// Takes the SourceNats of a plan over, and gives ports the addresses that they answer for.
     pub(super) fn take_source_nats(&mut self, plan: &Plan) -> Replaced {
         let mut replaced = vec![];

@@ -16,6 +16,7 @@ use super::ports::Port;
 use super::{DataPlane, State};
 use crate::api::Plane;
 use crate::capture::{CaptureRequest, Capturing};
+use crate::connections::Connections;
 use crate::refusal::Refusal;
 use crate::resource::Driver;
 use crate::show::drops::DropView;
@@ -65,6 +66,10 @@ impl Plane for DataPlane {
 
     fn workers(&self) -> Vec<WorkerView> {
         Views(&mut self.shared.lock()).workers()
+    }
+
+    fn connections(&self) -> Connections {
+        Views(&mut self.shared.lock()).connections()
     }
 
     fn wireguard(&self) -> Vec<WireguardView> {
@@ -369,6 +374,7 @@ impl Views<'_> {
                 state.forwarding.bytes(),
             ),
             view("neighbours", NEIGHBOURS_MAX, state.neighbours.len(), 0),
+            state.flow_memory(),
             state.tunnel_memory(),
             state.balancing.memory(state.now_ns()),
         ]

@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use super::capture;
 use super::extract::{InPath, InQuery};
+use super::flows;
 use crate::api::TRACE_MAX;
 use crate::intent::{Applied, Intent, Outcome};
 use crate::metrics;
@@ -104,6 +105,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(get_view))
         .routes(routes!(post_trace, get_trace, delete_trace))
         .routes(routes!(capture::post_capture))
+        .routes(routes!(flows::get_flows))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))

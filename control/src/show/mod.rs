@@ -3,6 +3,7 @@
 //! A view is one file, one line in the list below, and one method of [`Plane`].
 
 pub mod drops;
+pub mod flows;
 pub mod graph;
 pub mod memory;
 pub mod neighbors;
@@ -75,6 +76,8 @@ views! {
     Graph, "graph", graph::GraphView, graph, graph::table;
     /// Workers, their cores and load.
     Workers, "workers", Vec<workers::WorkerView>, workers, workers::table;
+    /// Connections, the largest first.
+    Flows, "flows", flows::FlowsView, flows, flows::table;
     /// Tunnels and their peers.
     Wireguard, "wireguard", Vec<wireguard::WireguardView>, wireguard, wireguard::table;
     /// Services, and the share of each of their backends.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
+use control::connections::Connections;
 use control::intent::Intent;
 use control::refusal::Refusal;
 use control::server::{Limits, Server};
@@ -24,6 +25,10 @@ use control::show::wireguard::{WireguardPeerView, WireguardView};
 use control::show::workers::WorkerView;
 use control::store::Plan;
 use fastpath::capture::Catch;
+use fastpath::meta::VrfId;
+use fastpath::qsbr::Qsbr;
+use nat::table::{New, Shape, Table, Writer};
+use nat::time::Tick;
 
 /// Remembers what it was told and shows a fixed picture.
 #[derive(Default)]
@@ -37,6 +42,8 @@ pub struct TestPlane {
     /// While this is true, `apply` does not return.
     pub held: Mutex<bool>,
     pub released: Condvar,
+    /// What is in the table of connections.
+    pub connections: Mutex<Vec<New>>,
 }
 
 impl TestPlane {
@@ -92,6 +99,23 @@ impl Plane for TestPlane {
             state: NeighborState::Incomplete,
             age_s: Some(3),
         }]
+    }
+
+    fn connections(&self) -> Connections {
+        let shape = Shape {
+            connections: 20_000,
+            writers: 1,
+            seed: 1,
+        };
+        let qsbr = Arc::new(Qsbr::new(1));
+        qsbr.online(0);
+        let table = Arc::new(Table::new(&shape, qsbr).unwrap());
+        let mut writer = Writer::new();
+        for new in &*self.connections.lock().unwrap() {
+            let leg = table.insert(&mut writer, new, Tick(10)).unwrap();
+            table.leg(leg).count(1500, Tick(50));
+        }
+        Connections::new(table, Tick(100), [(VrfId(0), "default".to_owned())].into())
     }
 
     fn runtime(&self) -> RuntimeView {

@@ -1,0 +1,148 @@
+//! `show flows`: the connections that are followed.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::table::{Table, bytes, number};
+
+/// How many connections there are, and the largest of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlowsView {
+    /// Connections there are.
+    pub live: u64,
+    /// Connections there can be.
+    pub capacity: u64,
+    /// Those that carried most, at most 1,000; `GET /v1/flows` gives all.
+    pub flows: Vec<FlowView>,
+}
+
+/// A connection. `source` opened it, by sending to `target`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlowView {
+    /// Its name, such as `tcp`, or its number.
+    pub protocol: String,
+    /// The routing table that it came in by.
+    pub vrf: String,
+    /// Who opened it.
+    pub source: EndView,
+    /// Whom it was opened to.
+    pub target: EndView,
+    /// What `target` takes `source` for, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated_source: Option<EndView>,
+    /// Who really answers, where that is somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated_target: Option<EndView>,
+    /// Where it stands.
+    pub state: FlowState,
+    /// Packets from `source`.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+    /// Packets to `source`.
+    pub reply_packets: u64,
+    /// Their bytes.
+    pub reply_bytes: u64,
+    /// Seconds since the last packet.
+    pub idle_s: u64,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndView {
+    /// Its address.
+    pub address: String,
+    /// Its port, or the identifier of an echo; none where the protocol has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl EndView {
+    /// An end.
+    pub fn new(address: IpAddr, port: Option<u16>) -> Self {
+        Self {
+            address: address.to_string(),
+            port,
+        }
+    }
+}
+
+impl fmt::Display for EndView {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            None => out.write_str(&self.address),
+            Some(port) if self.address.contains(':') => write!(out, "[{}]:{port}", self.address),
+            Some(port) => write!(out, "{}:{port}", self.address),
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowState {
+    /// Not confirmed yet by both sides.
+    Opening,
+    /// Confirmed by both sides.
+    Established,
+    /// Both sides have said that they are done.
+    Closing,
+    /// One side has broken it off.
+    Reset,
+}
+
+impl fmt::Display for FlowState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            FlowState::Opening => "opening",
+            FlowState::Established => "established",
+            FlowState::Closing => "closing",
+            FlowState::Reset => "reset",
+        })
+    }
+}
+
+/// The view as text.
+pub fn table(view: &FlowsView) -> String {
+    if view.flows.is_empty() {
+        return format!("no connections; there is room for {}\n", number(view.capacity));
+    }
+    let mut table = Table::new(&[
+        "PROTOCOL",
+        "SOURCE",
+        "TARGET",
+        "AS SOURCE",
+        "AS TARGET",
+        "STATE",
+        ">PACKETS",
+        ">SENT",
+        ">RECEIVED",
+        ">IDLE",
+    ]);
+    for flow in &view.flows {
+        let or_same = |end: &Option<EndView>| end.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        table.row([
+            flow.protocol.as_str().into(),
+            (&flow.source).into(),
+            (&flow.target).into(),
+            or_same(&flow.translated_source).into(),
+            or_same(&flow.translated_target).into(),
+            flow.state.into(),
+            number(flow.packets + flow.reply_packets).into(),
+            bytes(flow.bytes).into(),
+            bytes(flow.reply_bytes).into(),
+            format!("{} s", number(flow.idle_s)).into(),
+        ]);
+    }
+    let (shown, live, capacity) = (view.flows.len() as u64, view.live, view.capacity);
+    let all = [number(live), number(capacity)];
+    let more = if shown < live {
+        format!(", of which these {} carried most", number(shown))
+    } else {
+        String::new()
+    };
+    format!("{table}{} connections of at most {}{more}\n", all[0], all[1])
+}

@@ -1,0 +1,96 @@
+//! Connections as the socket shows them.
+
+mod common;
+
+use common::{Running, TestPlane, connect, exchange, get};
+use control::api::Plane;
+use control::server::Limits;
+use control::show::View;
+use control::show::flows::FlowView;
+use fastpath::meta::{Endpoint, Flags, VrfId};
+use nat::key::Key;
+use nat::leg::Start;
+use nat::table::New;
+use serde_json::json;
+
+const UDP: u8 = 17;
+
+/// Client `n` of a server, who takes it for somebody else.
+fn connection(n: u32) -> New {
+    let [_, _, c, d] = n.to_be_bytes();
+    let server = Endpoint::v4([198, 51, 100, 7], 53);
+    let client = Endpoint::v4([10, 1, c, d], 40_000);
+    let public = Endpoint::v4([192, 0, 2, 1], 1024 + n as u16);
+    let key = |from: &Endpoint, to: &Endpoint| Key::new(from, to, UDP, VrfId(0), Flags::IPV4);
+    New {
+        keys: [key(&client, &server), key(&server, &public)],
+        starts: [Start::default(); 2],
+    }
+}
+
+/// The lines of an answer that comes in pieces.
+fn lines(running: &Running, query: &str) -> Vec<FlowView> {
+    let request = format!("GET /v1/flows{query} HTTP/1.1\r\nHost: margay\r\nConnection: close\r\n\r\n");
+    let (status, head, body) = exchange(connect(&running.socket), request.as_bytes());
+    assert_eq!(status, 200, "{body}");
+    assert!(head.contains("content-type: application/x-ndjson"), "{head}");
+    let lines = body.lines().filter(|line| line.starts_with('{'));
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_connection_is_a_line() {
+    let running = Running::start(Limits::default());
+    assert_eq!(lines(&running, ""), []);
+    *running.plane.connections.lock().unwrap() = (0..18_000).map(connection).collect();
+    assert_eq!(lines(&running, "").len(), 18_000, "over several pages");
+    let found = lines(&running, "?where=host%2010.1.1.2%20and%20udp");
+    let expected = json!({
+        "protocol": "udp", "vrf": "default",
+        "source": {"address": "10.1.1.2", "port": 40_000},
+        "target": {"address": "198.51.100.7", "port": 53},
+        "translated_source": {"address": "192.0.2.1", "port": 1024 + 258},
+        "state": "opening", "packets": 1, "bytes": 1500, "reply_packets": 0, "reply_bytes": 0, "idle_s": 5,
+    });
+    assert_eq!(serde_json::to_value(found).unwrap(), json!([expected]));
+    assert_eq!(lines(&running, "?where=port%201282").len(), 1, "by what it became");
+    assert_eq!(lines(&running, "?where=net%2010.1.1.0/24").len(), 256);
+    assert_eq!(lines(&running, "?where=tcp"), []);
+    assert_eq!(lines(&running, "?where=vrf%20red"), []);
+    let (status, answer) = get(&running.socket, "/v1/flows?where=hst");
+    assert_eq!(status, 422);
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.starts_with("`hst` is not understood; expected"), "{error}");
+}
+
+#[test]
+fn the_largest_are_shown() {
+    let plane = TestPlane::default();
+    *plane.connections.lock().unwrap() = (0..1_200).map(connection).collect();
+    let view = plane.flows();
+    assert_eq!((view.live, view.capacity, view.flows.len()), (1_200, 20_000, 1_000));
+    *plane.connections.lock().unwrap() = (0..2).map(connection).collect();
+    let json = serde_json::to_vec(&View::Flows.look(&plane)).unwrap();
+    let text = anstream::adapter::strip_str(&View::Flows.table(&json).unwrap()).to_string();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[1..3].sort_unstable();
+    let expected = [
+        "PROTOCOL  SOURCE          TARGET           AS SOURCE       AS TARGET  STATE    PACKETS     SENT  RECEIVED  IDLE",
+        "udp       10.1.0.0:40000  198.51.100.7:53  192.0.2.1:1024  -          opening        1  1.5 KiB       0 B   5 s",
+        "udp       10.1.0.1:40000  198.51.100.7:53  192.0.2.1:1025  -          opening        1  1.5 KiB       0 B   5 s",
+        "2 connections of at most 20,000",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn use_of_the_table_is_measured() {
+    let plane = TestPlane::default();
+    *plane.connections.lock().unwrap() = (0..3).map(connection).collect();
+    let text = control::metrics::text(&plane);
+    assert!(
+        text.contains("\nmargay_flows 3\nmargay") || text.contains("\nmargay_flows 3\n#"),
+        "{text}"
+    );
+    assert!(text.contains("\nmargay_flows_capacity 20000\n"), "{text}");
+}
