@@ -1,5 +1,6 @@
 //! Judging packets: a worker's end of the policies.
 
+use crate::endpoints::Endpoints;
 use crate::lookup::{Hits, Way};
 use crate::packet::{Columns, Key, Packet, VECTOR};
 use crate::pattern::Rank;
@@ -164,16 +165,62 @@ impl Classifier {
         }
     }
 
+    /// All that is in force now, for one vector: one program, however often it is asked.
+    pub fn vector(&mut self) -> Vector<'_> {
+        // First the program, then the sets: what the program names is there.
+        let program = self.program.refresh();
+        Vector {
+            program,
+            sets: &self.sets,
+            way: self.way,
+            scratch: &mut self.scratch,
+        }
+    }
+
+    /// Judges packets, as [`Vector::classify`].
+    ///
+    /// # Panics
+    /// As it.
+    pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
+        self.vector().judge(packets, judgements)
+    }
+
+    /// Log entries there was no room for.
+    pub fn logs_lost(&self) -> u64 {
+        self.scratch.logs_lost
+    }
+}
+
+/// What one vector of packets is judged by.
+pub struct Vector<'a> {
+    program: &'a Program,
+    sets: &'a View,
+    way: Way,
+    scratch: &'a mut Scratch,
+}
+
+impl<'a> Vector<'a> {
+    /// Who is behind the ports.
+    pub fn endpoints(&self) -> &'a Endpoints {
+        &self.program.endpoints
+    }
+
     /// Judges packets: `judgements[i]` becomes that of `packets[i]`. Returns what rules logged, in the order in which each
-    /// packet met them. The whole vector is judged by one program.
+    /// packet met them.
     ///
     /// # Panics
     /// If there are more than [`VECTOR`] packets, or not as many judgements.
     pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
+        let again = Vector {
+            scratch: &mut *self.scratch,
+            ..*self
+        };
+        again.judge(packets, judgements)
+    }
+
+    fn judge(self, packets: &[Packet], judgements: &mut [Judgement]) -> &'a [Logged] {
         assert!(packets.len() <= VECTOR && packets.len() == judgements.len());
-        // First the program, then the sets: what the program names is there.
-        let program = self.program.refresh();
-        let scratch = &mut *self.scratch;
+        let (program, scratch) = (self.program, self.scratch);
         scratch.logs.clear();
         self.sets.resolve(packets, &mut scratch.classes);
         judgements.fill(Judgement::NO_CHAIN);
@@ -199,11 +246,6 @@ impl Classifier {
             }
         }
         &scratch.logs
-    }
-
-    /// Log entries there was no room for.
-    pub fn logs_lost(&self) -> u64 {
-        self.scratch.logs_lost
     }
 }
 

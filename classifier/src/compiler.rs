@@ -1,12 +1,14 @@
 //! Control's end: told of sets, policies and chains, it compiles what changed and publishes it whole.
 
 use crate::classify::Classifier;
+use crate::endpoints::{Endpoint, Endpoints, Settings};
 use crate::lookup::Way;
 use crate::lookup::hash::Multipliers;
 use crate::program::{Chain, ChainId, Compiled, Policy, PolicyId, Program, Steps};
 use crate::rule::{Rule, SetId};
 use crate::ruleset::{Ruleset, Splice, Unfinished};
 use crate::sets::{Capacity, Change, Kind, SetError, Sets};
+use fastpath::meta::PortId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,8 +29,8 @@ struct Shared {
 
 /// Compiles policies and publishes them to workers.
 ///
-/// Sets change at once, a member at a time; policies and chains change for workers with [`publish`](Self::publish), all
-/// of them together, between two vectors.
+/// Sets change at once, a member at a time; policies, chains and endpoints change for workers with
+/// [`publish`](Self::publish), all of them together, between two vectors.
 pub struct Compiler {
     sets: Sets,
     next: Program,
@@ -208,7 +210,7 @@ impl Compiler {
         id
     }
 
-    /// Gives a chain back; workers have been told before not to use it for this endpoint any more.
+    /// Gives a chain back, which no endpoint names any more from the next [`publish`](Self::publish) on.
     pub fn release_chain(&mut self, id: ChainId) {
         let Some(shared) = self.chains.get_mut(&id) else { return };
         shared.users -= 1;
@@ -220,12 +222,28 @@ impl Compiler {
         }
     }
 
+    /// Says what is behind a port: nothing, until it is said again.
+    pub fn set_endpoint(&mut self, port: PortId, endpoint: Option<Endpoint>) {
+        let endpoint = endpoint.map(Arc::new);
+        self.next.endpoints.ports.set(u32::from(port.0), endpoint);
+    }
+
+    /// What holds for all endpoints.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.next.endpoints.settings = settings;
+    }
+
+    /// The endpoints as workers see them after the next [`publish`](Self::publish).
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.next.endpoints
+    }
+
     /// Distinct chains.
     pub fn chains(&self) -> usize {
         self.chains.len()
     }
 
-    /// Shows workers all changes of policies and chains since the last time, at once.
+    /// Shows workers all changes of policies, chains and endpoints since the last time, at once.
     pub fn publish(&mut self) {
         self.publisher.publish(self.next.clone());
         self.removed.drain(..).for_each(|set| self.sets.remove(set));

@@ -5,14 +5,16 @@
 //! each gets a verdict, and what decided it. The order of evaluation is Calico's.
 //!
 //! A [`rule`] becomes [`expand`]ed patterns, which a [`lookup`] finds with few hash tables and wide comparisons, and
-//! a [`guard`] for what no pattern can say. The node of the graph is still to come: nothing of this is wired into the
-//! program yet.
+//! a [`guard`] for what no pattern can say. Who is behind each port, and so which chains a packet has to pass, say the
+//! [`endpoints`]; the [`nodes`] of the graph ask them.
 
 pub mod classify;
 pub mod compiler;
+pub mod endpoints;
 pub mod expand;
 pub mod guard;
 pub mod lookup;
+pub mod nodes;
 pub mod packet;
 pub mod pattern;
 pub mod program;

@@ -1,5 +1,6 @@
 //! What workers hold of the policies: a snapshot of compiled policies, and the chains that name them.
 
+use crate::endpoints::Endpoints;
 use crate::rule::Rule;
 use crate::ruleset::Ruleset;
 use std::sync::Arc;
@@ -155,6 +156,7 @@ impl Steps {
 pub struct Program {
     pub(crate) policies: Slots<Compiled>,
     pub(crate) chains: Slots<Steps>,
+    pub(crate) endpoints: Endpoints,
 }
 
 /// Values by number. A copy shares what is not changed, so that a change costs what it changes, not what there is.

@@ -1,0 +1,61 @@
+//! Packets of a batch that are judged together.
+
+use crate::classify::{Judgement, Vector};
+use crate::packet::{Packet, VECTOR};
+use crate::program::ChainId;
+use crate::rule::IpVersion;
+use fastpath::meta::{Flags, Meta};
+
+/// Packets to be judged, and their places in the batch. Room for a whole vector, used again for every one.
+pub(super) struct Questions {
+    packets: Vec<Packet>,
+    places: Vec<u16>,
+    judgements: Box<[Judgement; VECTOR]>,
+}
+
+impl Questions {
+    pub(super) fn new() -> Questions {
+        Questions {
+            packets: Vec::with_capacity(VECTOR),
+            places: Vec::with_capacity(VECTOR),
+            judgements: Box::new([Judgement::NO_CHAIN; VECTOR]),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.packets.clear();
+        self.places.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Asks what a chain says of the packet at a place.
+    pub(super) fn ask(&mut self, place: usize, packet: &Packet, chain: ChainId) {
+        self.packets.push(Packet { chain, ..*packet });
+        self.places.push(place as u16);
+    }
+
+    /// The answers, with the places of the packets.
+    pub(super) fn answers(&mut self, vector: &mut Vector<'_>) -> impl Iterator<Item = (usize, &Judgement)> {
+        let judgements = &mut self.judgements[..self.packets.len()];
+        vector.classify(&self.packets, judgements);
+        self.places.iter().map(|place| usize::from(*place)).zip(&*judgements)
+    }
+}
+
+/// The packet of a meta, before a chain is known.
+#[inline(always)]
+pub(super) fn packet(meta: &Meta) -> Packet {
+    Packet {
+        source: meta.source,
+        target: meta.target,
+        protocol: meta.protocol,
+        version: match meta.flags.has(Flags::IPV4) {
+            true => IpVersion::V4,
+            false => IpVersion::V6,
+        },
+        chain: ChainId::default(),
+    }
+}

@@ -1,0 +1,85 @@
+//! What stands before connections are tracked: where workloads may send from, and policy that wants no connections.
+//!
+//! Policy here sees every packet as it came. What it allows goes on without a connection, both ways; what it does not
+//! decide is tracked like everything else.
+
+use super::questions::{Questions, packet};
+use crate::classify::{Cause, Classifier, Verdict};
+use fastpath::batch::Batch;
+use fastpath::labels;
+use fastpath::meta::Flags;
+use fastpath::node::{Node, Turn};
+
+labels! {
+    /// Where packets go.
+    pub enum Next {
+        Track = "track",
+        Untracked = "untracked",
+    }
+    /// Why packets are dropped.
+    pub enum Drop {
+        Spoofed = "spoofed-source": "A workload sent it from an address that is not its own.",
+        Denied = "denied": "A rule of an untracked policy denies it.",
+        PolicyNotThere = "policy-not-there": "An untracked policy that applies to it is not there, or names a set that is not.",
+    }
+}
+
+/// The node.
+pub struct Untracked {
+    classifier: Classifier,
+    questions: Questions,
+}
+
+impl Untracked {
+    /// By the policies of `classifier`.
+    pub fn new(classifier: Classifier) -> Untracked {
+        Untracked {
+            classifier,
+            questions: Questions::new(),
+        }
+    }
+}
+
+impl Node for Untracked {
+    const NAME: &'static str = "untracked";
+    type Next = Next;
+    type Drop = Drop;
+
+    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+        let mut vector = self.classifier.vector();
+        let endpoints = vector.endpoints();
+        let questions = &mut self.questions;
+        questions.clear();
+        let mut places = 0..;
+        batch.each(|here| {
+            let place = places.next().unwrap_or_default();
+            let asked = packet(here.meta);
+            if !endpoints.may_send_from(here.meta.port, &asked.source, asked.version) {
+                return Err(Drop::Spoofed);
+            }
+            // Later fragments go the way of the first, which is known where fragments are put together.
+            if !here.meta.flags.has(Flags::LATER_FRAGMENT)
+                && let Some(chain) = endpoints.untracked(here.meta.port, &asked)
+            {
+                questions.ask(place, &asked, chain);
+            }
+            Ok(Next::Track)
+        });
+        if questions.is_empty() {
+            return;
+        }
+        for (place, judgement) in questions.answers(&mut vector) {
+            match (judgement.decision.verdict, judgement.decision.cause) {
+                (Verdict::Undecided, _) => {}
+                (Verdict::Allow, _) => {
+                    batch.packet(place).meta.flags.clear(Flags::TRACKED);
+                    batch.decide(place, Ok(Next::Untracked));
+                }
+                (Verdict::Deny, Cause::Unfinished { .. } | Cause::NoChain) => {
+                    batch.decide(place, Err(Drop::PolicyNotThere));
+                }
+                (Verdict::Deny, _) => batch.decide(place, Err(Drop::Denied)),
+            }
+        }
+    }
+}
