@@ -106,6 +106,19 @@ pub struct Logged {
     pub rule: u32,
 }
 
+/// A policy left a packet to the next tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The tier's place in the chain.
+    pub tier: u16,
+    /// The policy.
+    pub policy: PolicyId,
+    /// The rule's place, counted from 0.
+    pub rule: u32,
+    /// As if nothing were staged.
+    pub pending: bool,
+}
+
 /// Judges packets for one worker, which has to be online in the `Qsbr` of the sets and to announce its turns.
 pub struct Classifier {
     program: Reader<Program>,
@@ -182,7 +195,7 @@ impl Classifier {
     /// # Panics
     /// As it.
     pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
-        self.vector().judge(packets, judgements)
+        self.vector().judge(packets, judgements, None)
     }
 
     /// Log entries there was no room for.
@@ -211,14 +224,30 @@ impl<'a> Vector<'a> {
     /// # Panics
     /// If there are more than [`VECTOR`] packets, or not as many judgements.
     pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
-        let again = Vector {
-            scratch: &mut *self.scratch,
-            ..*self
-        };
-        again.judge(packets, judgements)
+        self.again().judge(packets, judgements, None)
     }
 
-    fn judge(self, packets: &[Packet], judgements: &mut [Judgement]) -> &'a [Logged] {
+    /// Judges one packet, and says in order which policies left it to the next tier on its way.
+    pub fn explain(&mut self, packet: &Packet) -> (Judgement, Vec<Passed>) {
+        let (mut judgement, mut passed) = ([Judgement::NO_CHAIN], vec![]);
+        self.again()
+            .judge(std::slice::from_ref(packet), &mut judgement, Some(&mut passed));
+        (judgement[0], passed)
+    }
+
+    fn again(&mut self) -> Vector<'_> {
+        Vector {
+            scratch: &mut *self.scratch,
+            ..*self
+        }
+    }
+
+    fn judge(
+        self,
+        packets: &[Packet],
+        judgements: &mut [Judgement],
+        mut passed: Option<&mut Vec<Passed>>,
+    ) -> &'a [Logged] {
         assert!(packets.len() <= VECTOR && packets.len() == judgements.len());
         let (program, scratch) = (self.program, self.scratch);
         scratch.logs.clear();
@@ -239,6 +268,7 @@ impl<'a> Vector<'a> {
                 wide: &mut scratch.wide,
                 logs: &mut scratch.logs,
                 logs_lost: &mut scratch.logs_lost,
+                passed: passed.as_deref_mut(),
             };
             match version {
                 IpVersion::V4 => walk.judge(steps, group, &mut scratch.v4, |rules| &rules.v4, judgements),
@@ -272,6 +302,7 @@ struct Walk<'a> {
     wide: &'a mut Wide,
     logs: &'a mut Vec<Logged>,
     logs_lost: &'a mut u64,
+    passed: Option<&'a mut Vec<Passed>>,
 }
 
 /// Where in the chain a policy is met.
@@ -283,6 +314,17 @@ enum Met {
     Pending(u16),
     /// As a profile; the second time without logs.
     Profile { logs: bool },
+}
+
+impl Met {
+    /// The tier, and whether it is as if nothing were staged.
+    fn tier(self) -> Option<(u16, bool)> {
+        match self {
+            Met::Tier(tier) => Some((tier, false)),
+            Met::Pending(tier) => Some((tier, true)),
+            Met::Profile { .. } => None,
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -402,7 +444,15 @@ impl Walk<'_> {
                 Met::Tier(tier) | Met::Pending(tier) => Cause::Rule { tier, policy, rule },
                 Met::Profile { .. } => Cause::Profile { policy, rule },
             };
-            if action == Action::Pass && !matches!(met, Met::Profile { .. }) {
+            if let (Action::Pass, Some((tier, pending))) = (action, met.tier()) {
+                if let Some(passed) = &mut self.passed {
+                    passed.push(Passed {
+                        tier,
+                        policy,
+                        rule,
+                        pending,
+                    });
+                }
                 let (key, classes) = (rows.open.key(row), rows.open.classes(row));
                 rows.passed.push(rows.open.packet[row], &key, classes);
                 continue;

@@ -3,4 +3,5 @@
 
 pub mod encryption;
 pub mod felix;
+pub mod policy;
 pub mod services;

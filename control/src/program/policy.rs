@@ -1,0 +1,276 @@
+//! Policy: Felix says which sets, policies, profiles and endpoints there are; what follows are compiled policies, and
+//! who is behind each port of the plane.
+//!
+//! Messages come in and are kept; nothing of them is in force before the first `InSync`. [`Enforcement::publish`] then
+//! puts into force what has come since the last time, as one change: workers judge a packet by all of it, or by nothing
+//! of it. Only members of sets come and go at once. Both cost what the messages touch.
+
+mod book;
+mod explain;
+mod ports;
+mod rules;
+mod sets;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use classifier::classify::Classifier;
+use classifier::compiler::Compiler;
+use classifier::endpoints::Settings;
+use classifier::program::{Direction, PolicyId};
+use classifier::sets::Capacity;
+use fastpath::meta::PortId;
+use fastpath::qsbr::Qsbr;
+
+pub use book::PolicyName;
+pub use explain::{Answer, Question, Step, Verdict};
+pub use ports::PortInfo;
+
+use book::{Book, Written};
+use ports::Ports;
+use sets::{Sets, Told};
+
+use super::felix::ToDataplane;
+
+/// The most warnings that are kept between two calls of [`Enforcement::take_warnings`].
+const WARNINGS_MAX: usize = 100;
+
+/// What Felix has said so far, and what was made of it.
+pub struct Enforcement {
+    compiler: Compiler,
+    in_sync: bool,
+    settings: Settings,
+    /// What the names of workloads' interfaces begin with, where that was said.
+    prefixes: Option<Vec<String>>,
+    sets: Sets,
+    book: Book,
+    ports: Ports,
+    /// Something is to be published.
+    changed: bool,
+    warnings: Warnings,
+}
+
+/// Sentences for whoever runs the plane: what could not be carried out as written.
+#[derive(Default)]
+struct Warnings {
+    list: Vec<String>,
+    left_out: usize,
+}
+
+impl Warnings {
+    fn add(&mut self, warning: String) {
+        match self.list.len() < WARNINGS_MAX {
+            true => self.list.push(warning),
+            false => self.left_out += 1,
+        }
+    }
+}
+
+/// A policy or profile, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyInfo {
+    /// Which.
+    pub name: PolicyName,
+    /// The tier of a policy.
+    pub tier: Option<String>,
+    /// Rules for packets to endpoints.
+    pub ingress_rules: usize,
+    /// Rules for packets from them.
+    pub egress_rules: usize,
+    /// Mentions by endpoints: one for each list of an endpoint that it is in.
+    pub mentions: usize,
+    /// Why it denies all packets to and from its endpoints; nothing where it does not.
+    pub unfinished: [Option<String>; 2],
+}
+
+impl Enforcement {
+    /// Without policy: every packet passes. Workers announce their turns to `qsbr`.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no memory of that `capacity` for sets.
+    pub fn new(capacity: Capacity, qsbr: Arc<Qsbr>) -> io::Result<Self> {
+        Ok(Self {
+            compiler: Compiler::new(capacity, qsbr)?,
+            in_sync: false,
+            settings: settings::settings(&BTreeMap::new(), &mut |_| {}),
+            prefixes: None,
+            sets: Sets::default(),
+            book: Book::default(),
+            ports: Ports::default(),
+            changed: false,
+            warnings: Warnings::default(),
+        })
+    }
+
+    /// A worker's end.
+    pub fn classifier(&self) -> Classifier {
+        self.compiler.classifier()
+    }
+
+    /// Whether somebody has policy, so that packets have to be tracked and judged.
+    pub fn in_force(&self) -> bool {
+        self.in_sync && self.ports.any_endpoint()
+    }
+
+    /// Takes a message. What it says counts from the next [`publish`](Self::publish) on.
+    pub fn receive(&mut self, message: ToDataplane) {
+        use ToDataplane as To;
+        self.changed = true;
+        let warn = &mut |warning| self.warnings.add(warning);
+        match message {
+            To::InSync => self.in_sync = true,
+            To::ConfigUpdate(update) => {
+                self.settings = settings::settings(&update.config, warn);
+                self.prefixes = settings::workload_prefixes(&update.config);
+                self.ports.dirty_all();
+            }
+            To::ActivePolicyUpdate(update) => {
+                let written = Written {
+                    tier: Some(update.policy.tier),
+                    inbound: update.policy.inbound_rules,
+                    outbound: update.policy.outbound_rules,
+                };
+                let name = PolicyName::Policy(update.id);
+                self.book
+                    .write(name, written, self.sets.ids(), &mut self.compiler, warn);
+            }
+            To::ActivePolicyRemove(id) => self.book.remove(&PolicyName::Policy(id), &mut self.compiler),
+            To::ActiveProfileUpdate(update) => {
+                let written = Written {
+                    tier: None,
+                    inbound: update.inbound_rules,
+                    outbound: update.outbound_rules,
+                };
+                let name = PolicyName::Profile(update.id);
+                self.book
+                    .write(name, written, self.sets.ids(), &mut self.compiler, warn);
+            }
+            To::ActiveProfileRemove(id) => self.book.remove(&PolicyName::Profile(id), &mut self.compiler),
+            To::WorkloadEndpointUpdate(update) => self.ports.set_workload(update.id, Some(update.endpoint)),
+            To::WorkloadEndpointRemove(id) => self.ports.set_workload(id, None),
+            To::HostEndpointUpdate(update) => self.ports.set_host(update.endpoint_id, Some(update.endpoint)),
+            To::HostEndpointRemove(id) => self.ports.set_host(id, None),
+            message => self.receive_set(message),
+        }
+    }
+
+    /// A port has come, is another now, or has gone.
+    pub fn set_port(&mut self, port: PortId, info: Option<PortInfo>) {
+        self.changed |= self.ports.set_port(port, info);
+    }
+
+    /// Puts into force what has come since the last time. Whether anything did: verdicts made before are stale then.
+    pub fn publish(&mut self) -> bool {
+        if !self.in_sync || !std::mem::take(&mut self.changed) {
+            return false;
+        }
+        let warn = &mut |warning| self.warnings.add(warning);
+        self.settings.in_force = self.ports.any_endpoint();
+        self.compiler.set_settings(self.settings.clone());
+        let prefixes = self.prefixes.as_deref();
+        self.ports.describe(prefixes, &mut self.book, &mut self.compiler, warn);
+        self.compiler.publish();
+        true
+    }
+
+    /// Frees what no worker can still see. Whether something still waits.
+    pub fn reclaim(&mut self) -> bool {
+        self.compiler.reclaim()
+    }
+
+    /// What could not be carried out as written, since the last call.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        let Warnings { mut list, left_out } = std::mem::take(&mut self.warnings);
+        if left_out > 0 {
+            list.push(format!("and {left_out} more"));
+        }
+        list
+    }
+
+    /// Every policy and profile, those that are mentioned but not there among them; in order of tier and name.
+    pub fn policies(&self) -> Vec<PolicyInfo> {
+        let mut policies: Vec<PolicyInfo> = self.book.iter().map(|(name, entry)| self.info(name, entry)).collect();
+        policies.sort_by(|a, b| (a.tier.is_none(), &a.tier, &a.name).cmp(&(b.tier.is_none(), &b.tier, &b.name)));
+        policies
+    }
+
+    /// Bytes that compiled policies and sets take, and how many sets there are.
+    pub fn memory(&self) -> (usize, usize) {
+        let bytes = self.compiler.policy_bytes() + self.compiler.sets().used_bytes();
+        (bytes, self.sets.len())
+    }
+
+    fn info(&self, name: &PolicyName, entry: &book::Entry) -> PolicyInfo {
+        let missing = || [(); 2].map(|()| Some("it is not there".to_owned()));
+        let unfinished = match &entry.written {
+            None => missing(),
+            Some(_) => self
+                .compiler
+                .unfinished(entry.id)
+                .map(|why| why.map(|why| why.to_string())),
+        };
+        let written = entry.written.as_ref();
+        PolicyInfo {
+            name: name.clone(),
+            tier: written.and_then(|written| written.tier.clone()),
+            ingress_rules: written.map_or(0, |written| written.inbound.len()),
+            egress_rules: written.map_or(0, |written| written.outbound.len()),
+            mentions: entry.users,
+            unfinished,
+        }
+    }
+
+    fn receive_set(&mut self, message: ToDataplane) {
+        let (compiler, sets) = (&mut self.compiler, &mut self.sets);
+        let mut full = None;
+        let warn = &mut |warning| self.warnings.add(warning);
+        let name = match message {
+            ToDataplane::IpSetUpdate(update) => {
+                match sets.update(&update, compiler, warn) {
+                    Ok(Told::Members) => return,
+                    Ok(Told::Renamed) => {}
+                    Err(error) => full = Some(error),
+                }
+                update.id
+            }
+            ToDataplane::IpSetDeltaUpdate(delta) => {
+                match sets.change(&delta, compiler, warn) {
+                    Ok(()) => return,
+                    Err(error) => full = Some(error),
+                }
+                delta.id
+            }
+            ToDataplane::IpSetRemove(id) => {
+                sets.remove(&id, compiler);
+                id
+            }
+            // Routes and nodes are told to somebody else.
+            _ => return,
+        };
+        if let Some(error) = full {
+            // A set that lacks members could allow too much, or too little: without it, policies that name it deny.
+            warn(format!(
+                "set {name} is left out, and policies that name it deny: {error}"
+            ));
+            sets.remove(&name, compiler);
+        }
+        self.book.renamed(&name, sets.ids(), compiler, warn);
+    }
+
+    /// The rule's action as written, where there is such a rule.
+    fn action(&self, policy: PolicyId, direction: Direction, rule: u32) -> Option<String> {
+        let written = self.book.entry(policy)?.written.as_ref()?;
+        let rules = match direction {
+            Direction::Ingress => &written.inbound,
+            Direction::Egress => &written.outbound,
+        };
+        let action = &rules.get(rule as usize)?.action;
+        Some(if action.is_empty() {
+            "allow".to_owned()
+        } else {
+            action.to_ascii_lowercase()
+        })
+    }
+}
