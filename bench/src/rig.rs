@@ -3,6 +3,8 @@
 
 use crate::spread::Spread;
 use crate::traffic::Generator;
+use classifier::sets::Capacity;
+use control::program::policy::Enforcement;
 use control::wiring::{FLOW_WRITERS, Flows, Rings};
 use fastpath::arena::Arena;
 use fastpath::builder::Kind;
@@ -61,12 +63,20 @@ pub struct Rig {
     _connections: Connections,
 }
 
+/// Room for sets of policy, of which there are none.
+const SETS: Capacity = Capacity {
+    prefix_bytes: 1 << 20,
+    class_bytes: 1 << 20,
+};
+
 /// What the nodes of connections work on.
 pub struct Connections {
     tracking: Tracking,
     rules: Publisher<Rules>,
     services: Book,
     affinity: Arc<Affinity>,
+    /// None.
+    pub policy: Enforcement,
 }
 
 impl Connections {
@@ -89,6 +99,7 @@ impl Connections {
             rules: Publisher::new(Rules(rules)),
             services: Book::default(),
             affinity: Arc::new(Affinity::new(16, 1)),
+            policy: Enforcement::new(SETS, qsbr.clone()).expect("address space"),
         }
     }
 
@@ -157,6 +168,7 @@ impl Rig {
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
             flows: connections.wiring(),
+            policy: &connections.policy,
             workers: 1,
         };
         let rings = Rings {

@@ -85,6 +85,7 @@ impl Gateway {
             wireguard: &tunnels,
             mailbox: &Mailbox::new(|| {}),
             flows: connections.wiring(),
+            policy: &connections.policy,
             workers: 1,
         };
         let rings = Rings {

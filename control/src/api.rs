@@ -2,12 +2,15 @@
 
 use crate::capture::{CaptureRequest, Capturing};
 use crate::connections::Connections;
+use crate::program::policy::Question;
 use crate::refusal::Refusal;
 use crate::show::drops::DropView;
+use crate::show::explain::ExplainView;
 use crate::show::flows::FlowsView;
 use crate::show::graph::GraphView;
 use crate::show::memory::MemoryView;
 use crate::show::neighbors::NeighborView;
+use crate::show::policies::PolicyView;
 use crate::show::ports::PortView;
 use crate::show::routes::RouteView;
 use crate::show::runtime::RuntimeView;
@@ -60,6 +63,12 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Every service that leads anywhere, and its backends.
     fn services(&self) -> Vec<ServiceView>;
+
+    /// Every policy and profile.
+    fn policies(&self) -> Vec<PolicyView>;
+
+    /// What becomes of a packet, and which policies decide.
+    fn explain(&self, question: &Question) -> Result<ExplainView, Refusal>;
 
     /// What memory is set aside, and how much of it is used.
     fn memory(&self) -> Vec<MemoryView>;

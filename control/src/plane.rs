@@ -4,6 +4,7 @@ mod capture;
 mod devices;
 mod flows;
 mod neighbours;
+mod policy;
 mod ports;
 mod routes;
 mod services;
@@ -35,6 +36,7 @@ use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
 
+use crate::program::policy::Enforcement;
 use crate::program::services::Place;
 use crate::refusal::Refusal;
 use crate::resource::{NeighborSpec, RouteSpec};
@@ -146,6 +148,7 @@ struct State {
     routes: BTreeMap<String, RouteSpec>,
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
+    policy: Enforcement,
     trace: Trace,
     armed: capture::Armed,
 }
@@ -166,6 +169,8 @@ impl State {
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
         let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone())
             .map_err(|error| fail("cannot reserve memory for flows")(&error))?;
+        let policy =
+            policy::enforcement(qsbr.clone()).map_err(|error| fail("cannot reserve memory for policy")(&error))?;
         let interfaces = Publisher::new(Interfaces::default());
         let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
         let allowed = fib::Pool::new(ALLOWED_BYTES, fib::Pages::Huge, qsbr.clone())
@@ -183,6 +188,7 @@ impl State {
                 wireguard: &wireguard,
                 mailbox: &wakes.mailbox,
                 flows: flows.wiring(&balancing),
+                policy: &policy,
                 workers: options.cores.len(),
             },
         };
@@ -216,6 +222,7 @@ impl State {
             routes: BTreeMap::new(),
             permanent: BTreeMap::new(),
             flows,
+            policy,
             trace: Trace::default(),
             armed: capture::Armed::default(),
         };
@@ -245,6 +252,7 @@ impl State {
                 self.balancing.apply(plan);
                 self.publish_interfaces();
                 self.place_node_ports();
+                self.describe_ports();
                 self.publish_flows();
                 Ok(())
             }
@@ -272,6 +280,7 @@ impl State {
         self.wireguard.reclaim();
         self.balancing.book.reclaim();
         self.flows.reclaim();
+        self.policy.reclaim();
         let now_ns = self.now_ns();
         let next = self
             .neighbours

@@ -7,6 +7,7 @@
 mod body;
 mod capture;
 mod connection;
+mod explain;
 mod extract;
 mod flows;
 mod patience;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::intent::Intent;
 use connection::Connections;
+pub use explain::ExplainRequest;
 pub use routes::{ApplyAnswer, File, Files, Health, TraceRequest, openapi};
 pub use socket::BindError;
 

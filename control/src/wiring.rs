@@ -4,6 +4,7 @@ mod chain;
 
 pub use chain::{FLOW_WRITERS, Flows};
 
+use crate::program::policy::Enforcement;
 use chain::{Chain, Onwards, expiry};
 use fastpath::builder::{GraphBuilder, NodeId, SinkId, Target, WiringError};
 use fastpath::events::Events;
@@ -52,6 +53,8 @@ pub struct Shared<'a> {
     pub mailbox: &'a Mailbox,
     /// Connections.
     pub flows: Flows<'a>,
+    /// Policy.
+    pub policy: &'a Enforcement,
     /// Workers in all.
     pub workers: usize,
 }
@@ -152,7 +155,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(resume, resume::Next::Parse, parse);
     graph.connect(resume, resume::Next::Route, route);
     graph.connect(parse, parse::Next::Route, route);
-    graph.connect(parse, parse::Next::Flows, chain.flows);
+    graph.connect(parse, parse::Next::Flows, chain.first());
     graph.connect(fragment_ports, fragments::Next::Flows, chain.flows);
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
@@ -255,7 +258,7 @@ fn tunnel(
     graph.connect(decrypt, decrypt::Next::Inner, parse);
     graph.connect(decrypt, decrypt::Next::Consumed, ends.consumed);
     graph.connect(parse, parse::Next::Route, route);
-    graph.connect(parse, parse::Next::Flows, chain.flows);
+    graph.connect(parse, parse::Next::Flows, chain.first());
     let onwards = Onwards {
         route,
         local,

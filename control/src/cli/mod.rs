@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod client;
+mod explain;
 mod files;
 mod get;
 mod output;
@@ -49,6 +50,8 @@ enum Command {
     Get(get::Get),
     /// Print what the data plane is doing
     Show(show::Show),
+    /// Say what becomes of a packet, and which policies decide, without sending it
+    Explain(explain::Explain),
     /// Follow packets through the graph
     Trace(trace::Trace),
     /// Write packets to a file that Wireshark reads
@@ -120,6 +123,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Delete(command) => command.carry_out(),
         Command::Get(command) => command.carry_out(),
         Command::Show(command) => command.carry_out(),
+        Command::Explain(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
         Command::Capture(command) => command.carry_out(),
         Command::Wg(command) => command.carry_out(),

@@ -396,7 +396,7 @@ impl State {
         ports
             .into_iter()
             .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
-        let tracked = self.flows.are_wanted() || self.balancing.is_wanted();
+        let tracked = self.flows.are_wanted() || self.balancing.is_wanted() || self.policy.in_force();
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
         let interfaces = self
             .ports

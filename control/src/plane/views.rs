@@ -17,12 +17,15 @@ use super::{DataPlane, State};
 use crate::api::Plane;
 use crate::capture::{CaptureRequest, Capturing};
 use crate::connections::Connections;
+use crate::program::policy::Question;
 use crate::refusal::Refusal;
 use crate::resource::Driver;
 use crate::show::drops::DropView;
+use crate::show::explain::ExplainView;
 use crate::show::graph::GraphView;
 use crate::show::memory::MemoryView;
 use crate::show::neighbors::{NeighborState, NeighborView};
+use crate::show::policies::PolicyView;
 use crate::show::ports::{PortState, PortView, SocketView};
 use crate::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use crate::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
@@ -78,6 +81,14 @@ impl Plane for DataPlane {
 
     fn services(&self) -> Vec<ServiceView> {
         Views(&mut self.shared.lock()).services()
+    }
+
+    fn policies(&self) -> Vec<PolicyView> {
+        Views(&mut self.shared.lock()).policies()
+    }
+
+    fn explain(&self, question: &Question) -> Result<ExplainView, Refusal> {
+        Views(&mut self.shared.lock()).explain(question)
     }
 
     fn memory(&self) -> Vec<MemoryView> {

@@ -27,6 +27,7 @@ use fastpath::qsbr::Qsbr;
 pub use book::PolicyName;
 pub use explain::{Answer, Question, Step, Verdict};
 pub use ports::PortInfo;
+pub use rules::protocol_number;
 
 use book::{Book, Written};
 use ports::Ports;
@@ -159,6 +160,11 @@ impl Enforcement {
     /// A port has come, is another now, or has gone.
     pub fn set_port(&mut self, port: PortId, info: Option<PortInfo>) {
         self.changed |= self.ports.set_port(port, info);
+    }
+
+    /// The ports that it knows of.
+    pub fn ports(&self) -> impl Iterator<Item = PortId> {
+        self.ports.iter().map(|(port, _)| port)
     }
 
     /// Puts into force what has come since the last time. Whether anything did: verdicts made before are stale then.

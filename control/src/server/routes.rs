@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::capture;
+use super::explain;
 use super::extract::{InPath, InQuery};
 use super::flows;
 use crate::api::TRACE_MAX;
@@ -104,6 +105,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(get_resource))
         .routes(routes!(get_view))
         .routes(routes!(post_trace, get_trace, delete_trace))
+        .routes(routes!(explain::post_explain))
         .routes(routes!(capture::post_capture))
         .routes(routes!(flows::get_flows))
         .routes(routes!(get_health))

@@ -3,10 +3,12 @@
 //! A view is one file, one line in the list below, and one method of [`Plane`].
 
 pub mod drops;
+pub mod explain;
 pub mod flows;
 pub mod graph;
 pub mod memory;
 pub mod neighbors;
+pub mod policies;
 pub mod ports;
 pub mod routes;
 pub mod runtime;
@@ -82,6 +84,8 @@ views! {
     Wireguard, "wireguard", Vec<wireguard::WireguardView>, wireguard, wireguard::table;
     /// Services, and the share of each of their backends.
     Services, "services", Vec<services::ServiceView>, services, services::table;
+    /// Policies and profiles.
+    Policies, "policies", Vec<policies::PolicyView>, policies, policies::table;
     /// Memory set aside and used.
     Memory, "memory", Vec<memory::MemoryView>, memory, memory::table;
 }

@@ -1,7 +1,11 @@
 //! Where packets find their connections, and where new ones are decided and made.
 
 use super::{Ends, Shared};
+use classifier::nodes::classify::{self, Classify};
+use classifier::nodes::pre_dnat::{self, PreDnat};
+use classifier::nodes::untracked::{self, Untracked};
 use fastpath::builder::{GraphBuilder, NodeId};
+use fastpath::node::Node;
 use fastpath::nodes::adjacency::Adjacency;
 use fastpath::nodes::icmp_error::IcmpError;
 use fastpath::nodes::local::Local;
@@ -40,9 +44,12 @@ pub struct Flows<'a> {
 
 /// The nodes between where a packet is known to be tracked and where it goes.
 pub(super) struct Chain {
+    untracked: NodeId<Untracked>,
     pub flows: NodeId<FlowsNode>,
+    pre_dnat: NodeId<PreDnat>,
     balance: NodeId<Balance>,
     route: NodeId<Route>,
+    classify: NodeId<Classify>,
     admit: NodeId<Admit>,
     rewrite: NodeId<Rewrite>,
 }
@@ -74,22 +81,26 @@ impl Chain {
         let rewrite = Rewrite::new(tracking.clone(), shared.forwarding.clone());
         let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
         let route = graph.instance(shared.route(), &new);
-        match suffix {
-            None => Self {
-                flows: graph.node(flows),
-                balance: graph.node(balance),
-                route,
-                admit: graph.node(admit),
-                rewrite: graph.node(rewrite),
-            },
-            Some(suffix) => Self {
-                flows: graph.instance(flows, suffix),
-                balance: graph.instance(balance, suffix),
-                route,
-                admit: graph.instance(admit, suffix),
-                rewrite: graph.instance(rewrite, suffix),
-            },
+        let policy = shared.policy;
+        Self {
+            untracked: add(graph, Untracked::new(policy.classifier()), suffix),
+            flows: add(graph, flows, suffix),
+            pre_dnat: add(graph, PreDnat::new(policy.classifier()), suffix),
+            balance: add(graph, balance, suffix),
+            route,
+            classify: add(
+                graph,
+                Classify::new(policy.classifier(), shared.forwarding.clone()),
+                suffix,
+            ),
+            admit: add(graph, admit, suffix),
+            rewrite: add(graph, rewrite, suffix),
         }
+    }
+
+    /// Where a tracked port's packets begin.
+    pub fn first(&self) -> NodeId<Untracked> {
+        self.untracked
     }
 
     /// Leads packets onwards.
@@ -97,14 +108,19 @@ impl Chain {
         graph.connect(self.flows, flows::Next::Untracked, onwards.route);
         graph.connect(self.flows, flows::Next::Fragment, ends.gather);
         graph.connect(self.flows, flows::Next::Known, self.rewrite);
-        graph.connect(self.flows, flows::Next::Decide, self.balance);
+        graph.connect(self.flows, flows::Next::Decide, self.pre_dnat);
+        graph.connect(self.untracked, untracked::Next::Track, self.flows);
+        graph.connect(self.untracked, untracked::Next::Untracked, onwards.route);
+        graph.connect(self.pre_dnat, pre_dnat::Next::On, self.balance);
         graph.connect(self.balance, balance::Next::Route, self.route);
         graph.connect(self.balance, balance::Next::NoEndpoints, onwards.reject);
-        graph.connect(self.route, route::Next::Forward, self.admit);
-        graph.connect(self.route, route::Next::Local, self.admit);
-        graph.connect(self.route, route::Next::Tunnel, self.admit);
+        graph.connect(self.route, route::Next::Forward, self.classify);
+        graph.connect(self.route, route::Next::Local, self.classify);
+        graph.connect(self.route, route::Next::Tunnel, self.classify);
         graph.connect(self.route, route::Next::Hold, ends.hold);
         graph.connect(self.route, route::Next::Unreachable, onwards.icmp_error);
+        graph.connect(self.classify, classify::Next::Allowed, self.admit);
+        graph.connect(self.classify, classify::Next::Rejected, onwards.reject);
         graph.connect(self.admit, admit::Next::Rewrite, self.rewrite);
         graph.connect(self.rewrite, rewrite::Next::Transmit, ends.port_out);
         graph.connect(self.rewrite, rewrite::Next::Forward, onwards.adjacency);
@@ -112,6 +128,13 @@ impl Chain {
         graph.connect(self.rewrite, rewrite::Next::Tunnel, onwards.peer);
         graph.connect(self.rewrite, rewrite::Next::Expired, onwards.icmp_error);
         graph.connect(self.rewrite, rewrite::Next::TooBig, onwards.icmp_error);
+    }
+}
+
+fn add<N: Node>(graph: &mut GraphBuilder, node: N, suffix: Option<&str>) -> NodeId<N> {
+    match suffix {
+        None => graph.node(node),
+        Some(suffix) => graph.instance(node, suffix),
     }
 }
 

@@ -10,12 +10,15 @@ use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
 use control::connections::Connections;
 use control::intent::Intent;
+use control::program::policy::Question;
 use control::refusal::Refusal;
 use control::server::{Limits, Server};
 use control::show::drops::DropView;
+use control::show::explain::{ExplainStep, ExplainView};
 use control::show::graph::GraphView;
 use control::show::memory::MemoryView;
 use control::show::neighbors::{NeighborState, NeighborView};
+use control::show::policies::PolicyView;
 use control::show::ports::{PortState, PortView, SocketView};
 use control::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use control::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
@@ -234,6 +237,36 @@ impl Plane for TestPlane {
                 peer("new", None, None),
             ],
         }]
+    }
+
+    fn policies(&self) -> Vec<PolicyView> {
+        vec![PolicyView {
+            kind: "NetworkPolicy".into(),
+            name: "shop/web".into(),
+            tier: Some("default".into()),
+            ingress_rules: 2,
+            egress_rules: 0,
+            mentions: 3,
+            unfinished: None,
+        }]
+    }
+
+    fn explain(&self, question: &Question) -> Result<ExplainView, Refusal> {
+        let step = ExplainStep {
+            endpoint: question.to.clone(),
+            stage: "ingress".into(),
+            tier: Some("default".into()),
+            policy: Some("NetworkPolicy shop/web".into()),
+            rule: Some(1),
+            verdict: "deny".into(),
+            pending: false,
+            reason: "a rule of a policy".into(),
+        };
+        Ok(ExplainView {
+            verdict: "deny".into(),
+            pending: None,
+            steps: vec![step],
+        })
     }
 
     fn memory(&self) -> Vec<MemoryView> {

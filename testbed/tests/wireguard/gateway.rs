@@ -1,5 +1,7 @@
 //! A gateway: the product's graph with memory ports, a tunnel, and control's part done by hand, in simulated time.
 
+use classifier::sets::Capacity;
+use control::program::policy::Enforcement;
 use nat::affinity::Affinity;
 use nat::service::Book;
 use nat::snat::Rules;
@@ -169,6 +171,7 @@ impl Gateway {
         let mailbox = Mailbox::new(|| {});
         let flows = flows(&rib, &qsbr);
         let rules = Publisher::new(Rules::default());
+        let policy = Enforcement::new(CAPACITY, qsbr.clone()).unwrap();
         let shared = wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
@@ -183,6 +186,7 @@ impl Gateway {
                 services: &Book::default(),
                 affinity: &Arc::new(Affinity::new(16, 1)),
             },
+            policy: &policy,
             workers: 1,
         };
         let (originate, originated) = ring(1024);
@@ -437,6 +441,12 @@ fn interface(settings: &Settings, allowed: &AllowedIps, tunnel: &Tunnel) -> tunn
         lookups: Lookups::new(&tunnel.tables(), 1),
     }
 }
+
+/// For sets that there are none of.
+const CAPACITY: Capacity = Capacity {
+    prefix_bytes: 1 << 20,
+    class_bytes: 1 << 20,
+};
 
 /// A table that nothing is put into: no port is tracked.
 fn flows(rib: &Rib, qsbr: &Arc<Qsbr>) -> Tracking {

@@ -49,8 +49,8 @@ pub(super) fn set_names(rule: &felix::Rule) -> impl Iterator<Item = &String> {
     lists.chain([&rule.dst_ip_port_set_ids]).flatten()
 }
 
-/// The number of a protocol, by number or name.
-pub(super) fn protocol_number(name: &str) -> Option<u8> {
+/// The number of a protocol, by name in any case, or by number.
+pub fn protocol_number(name: &str) -> Option<u8> {
     Some(match name.to_ascii_lowercase().as_str() {
         "tcp" => 6,
         "udp" => 17,

@@ -1,0 +1,110 @@
+//! Policy in the plane: messages put into force, and who is behind its ports.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use classifier::sets::Capacity;
+use fastpath::meta::{PortId, VrfId};
+use fastpath::qsbr::Qsbr;
+
+use super::views::Views;
+use super::{DataPlane, ManualPlane, State};
+use crate::program::felix::ToDataplane;
+use crate::program::policy::{Enforcement, PortInfo, Question};
+use crate::refusal::Refusal;
+use crate::resource::Driver;
+use crate::show::explain::ExplainView;
+use crate::show::policies::{PolicyView, view};
+
+/// Bytes for the prefixes of sets; only what is used is taken.
+const PREFIX_BYTES: usize = 1 << 30;
+/// Bytes for the combinations of sets that addresses are in.
+const CLASS_BYTES: usize = 1 << 28;
+
+pub(super) fn enforcement(qsbr: Arc<Qsbr>) -> io::Result<Enforcement> {
+    let capacity = Capacity {
+        prefix_bytes: PREFIX_BYTES,
+        class_bytes: CLASS_BYTES,
+    };
+    Enforcement::new(capacity, qsbr)
+}
+
+impl State {
+    /// Takes messages, and puts what follows from all of them into force at once.
+    pub(super) fn tell(&mut self, messages: Vec<ToDataplane>) {
+        for message in messages {
+            self.policy.receive(message);
+        }
+        if self.policy.publish() {
+            // From the first endpoint on, packets are tracked; what was decided before is stale.
+            self.publish_interfaces();
+            self.flows.tracking.generation.advance();
+        }
+        for warning in self.policy.take_warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// Tells policy of the ports as they are now. What follows from that is in force when this returns; verdicts made
+    /// before are the caller's to make stale.
+    pub(super) fn describe_ports(&mut self) {
+        let mut ports: BTreeMap<PortId, PortInfo> = BTreeMap::new();
+        for port in self.ports.iter() {
+            let names_device = matches!(port.spec.driver, Driver::Xdp | Driver::Tap);
+            let info = PortInfo {
+                name: port.name.clone(),
+                device: names_device.then(|| port.spec.device.clone()),
+                addresses: port.spec.addresses.iter().map(|net| net.addr()).collect(),
+            };
+            ports.insert(port.id, info);
+        }
+        for gone in self
+            .policy
+            .ports()
+            .filter(|port| !ports.contains_key(port))
+            .collect::<Vec<_>>()
+        {
+            self.policy.set_port(gone, None);
+        }
+        for (port, info) in ports {
+            self.policy.set_port(port, Some(info));
+        }
+        self.policy.publish();
+    }
+}
+
+impl Views<'_> {
+    /// See [`Plane::policies`](crate::api::Plane::policies).
+    pub fn policies(&self) -> Vec<PolicyView> {
+        self.0.policy.policies().iter().map(view).collect()
+    }
+
+    /// See [`Plane::explain`](crate::api::Plane::explain).
+    ///
+    /// # Errors
+    /// It is not clear who is meant.
+    pub fn explain(&mut self, question: &Question) -> Result<ExplainView, Refusal> {
+        let State { policy, rib, .. } = &mut *self.0;
+        let route = |address| rib.egress(VrfId(0), address);
+        policy
+            .explain(question, &route)
+            .map(ExplainView::from)
+            .map_err(Refusal::new)
+    }
+}
+
+impl DataPlane {
+    /// Takes messages, and puts what follows from all of them into force at once: workers judge a packet by all of it,
+    /// or by nothing of it.
+    pub fn tell(&self, messages: Vec<ToDataplane>) {
+        self.shared.lock().tell(messages);
+    }
+}
+
+impl ManualPlane {
+    /// As [`DataPlane::tell`].
+    pub fn tell(&mut self, messages: Vec<ToDataplane>) {
+        self.state.tell(messages);
+    }
+}
