@@ -1,5 +1,6 @@
 //! Intent in, snapshots out: what the user writes, the socket it comes through, and the program `margay`.
 
+pub mod agent;
 pub mod api;
 pub mod capture;
 pub mod cli;

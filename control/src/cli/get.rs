@@ -28,7 +28,7 @@ pub(super) struct Get {
 impl Get {
     pub(super) fn carry_out(self) -> Result<(), Error> {
         let kind = kind_of(&self.kind)?;
-        let mut path = format!("/v1/resources/{}", kind.name());
+        let mut path = format!("/v1/resources/{}", kind.plural());
         if let Some(name) = &self.name {
             path = format!("{path}/{}", escaped(name));
         }

@@ -194,9 +194,9 @@ pub(super) fn invalid(error: &serde_path_to_error::Error<serde_json::Error>) -> 
     Invalid { field: path, reason }
 }
 
-struct Text<T> {
-    expected: &'static str,
-    parse: fn(&str) -> Option<T>,
+pub(super) struct Text<T> {
+    pub(super) expected: &'static str,
+    pub(super) parse: fn(&str) -> Option<T>,
 }
 
 impl<T> Visitor<'_> for Text<T> {

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::excerpt;
+
 /// The longest DNS label (RFC 1123 section 2.1, RFC 1035 section 2.3.4).
 const LABEL_BYTES: usize = 63;
+/// The longest key of a label: a DNS subdomain, a slash and a name (Kubernetes, labels and selectors).
+const LABEL_KEY_BYTES: usize = 253 + 1 + 63;
 
 /// The `metadata` of a document. What a Kubernetes API server adds on its own is accepted and not kept, so that what
 /// `kubectl get -o yaml` prints can be applied as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[serde(try_from = "Written")]
 pub struct Metadata {
     /// The name, unique among resources of the kind (and namespace).
     pub name: String,
@@ -38,6 +42,30 @@ pub fn check_label(name: &str) -> Result<(), String> {
     Err(format!(
         "`{}` is not a name; expected 1 to {LABEL_BYTES} lower-case letters, digits and `-`, with a letter or digit at both ends",
         name.escape_debug()
+    ))
+}
+
+/// Whether `key` can be the key of a label: letters, digits and `-_./`, so that selectors can name it.
+pub(super) fn check_label_key(key: &str) -> Result<(), String> {
+    let in_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'-');
+    if (1..=LABEL_KEY_BYTES).contains(&key.len()) && key.bytes().all(in_key) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` is not the key of a label; expected 1 to {LABEL_KEY_BYTES} letters, digits, `-`, `_`, `.` and `/`",
+        excerpt(key)
+    ))
+}
+
+/// Whether `value` can be the value of a label.
+pub(super) fn check_label_value(value: &str) -> Result<(), String> {
+    let in_value = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    if value.len() <= LABEL_BYTES && value.bytes().all(in_value) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` is not the value of a label; expected at most {LABEL_BYTES} letters, digits, `-`, `_` and `.`",
+        excerpt(value)
     ))
 }
 
@@ -74,8 +102,10 @@ struct Written {
     _uid: Option<Value>,
 }
 
-impl From<Written> for Metadata {
-    fn from(written: Written) -> Self {
+impl TryFrom<Written> for Metadata {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
         let Written {
             name,
             namespace,
@@ -83,12 +113,16 @@ impl From<Written> for Metadata {
             annotations,
             ..
         } = written;
-        Self {
+        for (key, value) in &labels {
+            check_label_key(key)?;
+            check_label_value(value)?;
+        }
+        Ok(Self {
             name,
             namespace,
             labels,
             annotations,
-        }
+        })
     }
 }
 

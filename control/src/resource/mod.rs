@@ -2,10 +2,12 @@
 //!
 //! A kind is one file that implements [`Body`], and one line in the list at the end of this file.
 
+mod calico;
 mod document;
 mod endpoint_slice;
 mod fields;
 mod json;
+mod kubernetes;
 mod metadata;
 mod neighbor;
 mod port;
@@ -22,10 +24,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use calico::*;
 pub use document::{Document, Format, Named, Source, read, read_keys};
 pub use endpoint_slice::{AddressType, Endpoint as SliceEndpoint, EndpointPort, EndpointSlice, Hint, SERVICE_LABEL};
 pub(crate) use fields::allowed_ip;
 pub use fields::{MacAddress, NotAMacAddress};
+pub use kubernetes::{
+    EgressRule, IngressRule, IpBlock, KubernetesNetworkPolicy, KubernetesNetworkPolicySpec, LabelSelector, Namespace,
+    Operator, Peer, PolicyPort, Requirement, ServiceAccount,
+};
 pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};
@@ -68,6 +75,11 @@ pub trait Body: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
     /// says was not refused, but the user should know it.
     fn load(&mut self) -> Result<Vec<String>, Invalid> {
         Ok(Vec::new())
+    }
+
+    /// What goes together with the resource's name only.
+    fn check_named(&self, _name: &str) -> Result<(), Invalid> {
+        Ok(())
     }
 
     /// Whether `name` is one this kind allows. Kinds of other projects are more generous than a DNS label.
@@ -262,7 +274,11 @@ macro_rules! kinds {
 
             fn new(kind: Kind, metadata: Metadata, rest: Value) -> Result<Self, Invalid> {
                 Ok(match kind {
-                    $(Kind::$kind => Resource::$kind(Object { metadata, body: from_body::<$kind>(rest)? }),)*
+                    $(Kind::$kind => {
+                        let body = from_body::<$kind>(rest)?;
+                        body.check_named(&metadata.name)?;
+                        Resource::$kind(Object { metadata, body })
+                    })*
                 })
             }
         }
@@ -300,20 +316,62 @@ kinds! {
     Service,
     /// Backends of a service.
     EndpointSlice,
+    /// Policies that are asked together.
+    Tier,
+    /// Who may talk to endpoints of a namespace.
+    NetworkPolicy,
+    /// Who may talk to endpoints, of hosts too.
+    GlobalNetworkPolicy,
+    /// A NetworkPolicy that says what it would do.
+    StagedNetworkPolicy,
+    /// A GlobalNetworkPolicy that says what it would do.
+    StagedGlobalNetworkPolicy,
+    /// A NetworkPolicy of Kubernetes that says what it would do.
+    StagedKubernetesNetworkPolicy,
+    /// Prefixes in a namespace that selectors find.
+    NetworkSet,
+    /// Prefixes that selectors find.
+    GlobalNetworkSet,
+    /// An interface of the host, with policy.
+    HostEndpoint,
+    /// A pod, container or virtual machine, with policy.
+    WorkloadEndpoint,
+    /// What decides where no policy does.
+    Profile,
+    /// Addresses of workloads.
+    IpPool,
+    /// What resources and pods are in.
+    Namespace,
+    /// What pods run as.
+    ServiceAccount,
+    /// Who may talk to pods, in Kubernetes' words.
+    KubernetesNetworkPolicy,
 }
 
 impl Kind {
-    /// The kind a user means by `text`: the name or the plural, in any case.
+    /// The kind a user means by `text`: the name or the plural, in any case, either also with the kind's group after a
+    /// dot. Of two with one name it is the first; the other needs its group.
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.name().eq_ignore_ascii_case(text) || kind.plural().eq_ignore_ascii_case(text))
+        let mut kinds = Self::ALL.iter().copied();
+        let is = |kind: &Kind, text: &str| {
+            kind.name().eq_ignore_ascii_case(text) || kind.plural().eq_ignore_ascii_case(text) //
+        };
+        kinds.clone().find(|kind| is(kind, text)).or_else(|| {
+            let (short, group) = text.split_once('.')?;
+            kinds.find(|kind| is(kind, short) && kind.group().eq_ignore_ascii_case(group))
+        })
+    }
+
+    /// What stands before the version of the kind.
+    fn group(self) -> &'static str {
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
     }
 
     /// All kinds as a person would list them: `Port, Route or Neighbor`.
     pub fn list() -> String {
-        let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+        let mut names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(*name));
         match names.split_last() {
             Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
             _ => names.concat(),

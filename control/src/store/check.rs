@@ -10,8 +10,8 @@ use super::{Plan, Planned, Store};
 use crate::refusal::Refusal;
 use crate::resource::{Key, Kind, Neighbor, Resource, Route, SourceNatSpec, Target, WireguardPeer};
 
-/// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports and tunnels, which others
-/// stand on, looks at everything.
+/// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports, tunnels and tiers, which
+/// others stand on, looks at everything.
 pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
     let result = Resulting::new(store, plan)?;
     result.check_claims()?;
@@ -28,8 +28,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
-            // They stand on nothing: services and their slices come in any order.
-            Resource::Service(_) | Resource::EndpointSlice(_) => {}
+            _ => {}
         }
     }
     Ok(())
@@ -87,7 +86,7 @@ impl<'a> Resulting<'a> {
     /// The resources whose soundness the plan can have touched.
     fn affected(&self) -> Vec<(&'a Key, &'a Arc<Resource>)> {
         let others_stand_on = |kind| self.plan.of_kind(kind).next().is_some();
-        if !INTERFACES.into_iter().any(others_stand_on) {
+        if !INTERFACES.into_iter().chain([Kind::Tier]).any(others_stand_on) {
             return self.changed().collect();
         }
         let kept = self.store.all().filter(|(key, _)| !self.planned.contains_key(key));

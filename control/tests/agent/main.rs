@@ -1,0 +1,4 @@
+//! From YAML to messages, and from messages to who may talk to whom.
+
+mod common;
+mod messages;
