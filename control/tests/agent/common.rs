@@ -8,7 +8,7 @@ use control::program::felix::{
     HostEndpoint, Policy, PolicyId, Rule, ToDataplane, WorkloadEndpoint, WorkloadEndpointId,
 };
 use control::refusal::Refusal;
-use control::resource::{Source, read, read_keys};
+use control::resource::{Key, Named, Source, read, read_keys};
 use control::store::{Request, Store};
 
 /// A store, an agent, and what a plane would know that listened to it.
@@ -47,8 +47,39 @@ impl Cluster {
     }
 
     pub fn delete(&mut self, yaml: &str) -> Vec<ToDataplane> {
-        let named = read_keys(&[Source::file("a.yaml", yaml)]).unwrap();
-        self.carry_out(Request::Delete(named)).unwrap()
+        self.try_delete(yaml).unwrap()
+    }
+
+    pub fn try_delete(&mut self, yaml: &str) -> Result<Vec<ToDataplane>, Refusal> {
+        self.carry_out(Request::Delete(read_keys(&[Source::file("a.yaml", yaml)])?))
+    }
+
+    pub fn keys(&self) -> Vec<Key> {
+        self.store.all().map(|(key, _)| key.clone()).collect()
+    }
+
+    pub fn delete_all(&mut self) {
+        let named = self.keys().into_iter().map(|key| Named {
+            origin: key.to_string(),
+            key,
+        });
+        let named = named.collect();
+        self.carry_out(Request::Delete(named)).unwrap();
+    }
+
+    /// A request that the plane cannot carry out.
+    pub fn try_in_vain(&mut self, yaml: &str, delete: bool) {
+        let source = [Source::file("a.yaml", yaml)];
+        let request = match delete {
+            true => read_keys(&source).map(Request::Delete),
+            false => read(&source).map(Request::Apply),
+        };
+        if let Ok(plan) = request.and_then(|request| self.store.plan(request)) {
+            let messages = self.agent.apply(&plan);
+            self.plane.hear(&messages);
+            let messages = self.agent.revert(&plan);
+            self.plane.hear(&messages);
+        }
     }
 
     pub fn carry_out(&mut self, request: Request) -> Result<Vec<ToDataplane>, Refusal> {

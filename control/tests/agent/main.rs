@@ -1,4 +1,9 @@
 //! From YAML to messages, and from messages to who may talk to whom.
 
+mod calico;
 mod common;
+mod incremental;
 mod messages;
+mod recipes;
+mod selectors;
+mod verdict;
