@@ -8,7 +8,7 @@ use super::rules::{ACCOUNT, OF_ACCOUNT, OF_NAMESPACE};
 use super::selector::{Labels, NAMESPACE};
 use super::sets::{Definition, Member};
 use crate::program::felix::{self, NatInfo, WorkloadEndpointId};
-use crate::resource::{HostEndpointSpec, Metadata, NetworkSetSpec, Resource, WorkloadEndpointSpec};
+use crate::resource::{HostEndpointSpec, Metadata, NetworkSetSpec, Resource, WorkloadEndpoint};
 
 /// Something with labels and addresses.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,7 @@ impl Item {
     /// What a resource is to selectors, if anything.
     pub(super) fn of(resource: &Resource) -> Option<Self> {
         match resource {
-            Resource::WorkloadEndpoint(object) => Some(workload(&object.metadata, &object.body.spec)),
+            Resource::WorkloadEndpoint(object) => Some(workload(&object.metadata, &object.body)),
             Resource::HostEndpoint(object) => Some(host(&object.metadata, &object.body.spec)),
             Resource::NetworkSet(object) => Some(network_set(&object.metadata, &object.body.spec)),
             Resource::GlobalNetworkSet(object) => Some(network_set(&object.metadata, &object.body.spec)),
@@ -98,7 +98,8 @@ fn under(prefix: &str, labels: &Labels) -> Labels {
         .collect()
 }
 
-fn workload(metadata: &Metadata, spec: &WorkloadEndpointSpec) -> Item {
+fn workload(metadata: &Metadata, body: &WorkloadEndpoint) -> Item {
+    let spec = &*body.spec;
     let namespace = metadata.namespace.clone().unwrap_or_default();
     // Nobody gets into another namespace by a label of his own.
     let foreign = |key: &String| key.starts_with(OF_NAMESPACE) || key.starts_with(OF_ACCOUNT);
@@ -120,17 +121,15 @@ fn workload(metadata: &Metadata, spec: &WorkloadEndpointSpec) -> Item {
         profiles: spec.profiles.clone(),
         nets: spec.ip_networks.iter().copied().map(IpNet::from).collect(),
         ports: ports.collect(),
-        endpoint: (!spec.interface_name.is_empty()).then(|| workload_endpoint(metadata, spec)),
+        endpoint: (!spec.interface_name.is_empty()).then(|| workload_endpoint(metadata, body)),
     }
 }
 
-fn workload_endpoint(metadata: &Metadata, spec: &WorkloadEndpointSpec) -> Endpoint {
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let mut names = [&spec.pod, &spec.workload, &metadata.name].into_iter();
-    let workload = names.find(|name| !name.is_empty()).unwrap_or(&metadata.name);
+fn workload_endpoint(metadata: &Metadata, body: &WorkloadEndpoint) -> Endpoint {
+    let spec = &*body.spec;
     let id = WorkloadEndpointId {
         orchestrator_id: spec.orchestrator.clone(),
-        workload_id: format!("{namespace}/{workload}"),
+        workload_id: body.workload_id(metadata),
         endpoint_id: spec.endpoint.clone(),
     };
     let nets = |is_v4: bool| {

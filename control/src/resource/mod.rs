@@ -66,6 +66,11 @@ pub trait Body: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
         Vec::new()
     }
 
+    /// The same, where what it has follows from its name, too.
+    fn claims_by_name(&self, _metadata: &Metadata) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// The resources this one names, which have to exist.
     fn references(&self) -> Vec<Reference> {
         Vec::new()
@@ -259,7 +264,13 @@ macro_rules! kinds {
 
             /// What no other resource may also have.
             pub fn claims(&self) -> Vec<Claim> {
-                match self { $(Resource::$kind(object) => object.body.claims(),)* }
+                match self {
+                    $(Resource::$kind(Object { metadata, body }) => {
+                        let mut claims = body.claims();
+                        claims.extend(body.claims_by_name(metadata));
+                        claims
+                    })*
+                }
             }
 
             /// The resources this one names, which have to exist.

@@ -86,7 +86,7 @@ impl Step {
                     policy.replacen('{', &format!("{{{early}"), 1),
                 )
             }
-            5 | 6 | 7 => {
+            5..=7 => {
                 let interface = if shape % 7 == 0 {
                     String::new()
                 } else {

@@ -229,12 +229,13 @@ pub(crate) fn check_subdomain(name: &str) -> Result<(), String> {
 /// As much of a text as a sentence can hold.
 pub(crate) fn excerpt(text: &str) -> String {
     const CHARACTERS: usize = 120;
-    let mut short: String = text
-        .chars()
-        .take(CHARACTERS)
-        .collect::<String>()
-        .escape_debug()
-        .collect();
+    let mut short = String::new();
+    for character in text.chars().take(CHARACTERS) {
+        match character.is_control() {
+            true => short.extend(character.escape_debug()),
+            false => short.push(character),
+        }
+    }
     if text.chars().nth(CHARACTERS).is_some() {
         short.push('…');
     }

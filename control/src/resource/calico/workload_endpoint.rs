@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{self, Protocol};
 use super::host_endpoint::{check_port, check_profiles};
-use crate::resource::{Body, Claim, Invalid, MacAddress};
+use crate::resource::{Body, Claim, Invalid, MacAddress, Metadata};
 
 /// The body of a WorkloadEndpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +130,16 @@ impl Default for WorkloadEndpointSpec {
     }
 }
 
+impl WorkloadEndpoint {
+    /// The workload as messages have it: `namespace/pod`.
+    pub fn workload_id(&self, metadata: &Metadata) -> String {
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let mut names = [&self.spec.pod, &self.spec.workload, &metadata.name].into_iter();
+        let name = names.find(|name| !name.is_empty()).unwrap_or(&metadata.name);
+        format!("{namespace}/{name}")
+    }
+}
+
 impl Body for WorkloadEndpoint {
     const API_VERSION: &'static str = super::API_VERSION;
     const KIND: &'static str = "WorkloadEndpoint";
@@ -159,6 +169,18 @@ impl Body for WorkloadEndpoint {
         vec![Claim {
             what: format!("the workload's end of interface {interface_name} on node `{node}`"),
             field: "spec.interfaceName".to_owned(),
+        }]
+    }
+
+    /// What messages know it by.
+    fn claims_by_name(&self, metadata: &Metadata) -> Vec<Claim> {
+        let WorkloadEndpointSpec {
+            orchestrator, endpoint, ..
+        } = &*self.spec;
+        let workload = self.workload_id(metadata);
+        vec![Claim {
+            what: format!("{orchestrator} endpoint {endpoint} of {workload}"),
+            field: "spec.endpoint".to_owned(),
         }]
     }
 
