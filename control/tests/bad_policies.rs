@@ -1,7 +1,8 @@
 //! Every bad document about policy gets its sentence, and every good one is accepted as Calico and Kubernetes write it.
 
 use control::refusal::Refusal;
-use control::resource::{Kind, RULES_MAX, Resource, Source, read};
+use control::resource::calico::RULES_MAX;
+use control::resource::{Kind, Resource, Source, read};
 use control::store::{Request, Store};
 
 fn yaml(text: &str) -> Vec<Source> {
@@ -281,6 +282,12 @@ const RULES: &[Case] = &[
         "{action: Allow, protocol: TCP, destination: {services: {name: a}, ports: [80]}}",
         "spec.ingress[1].destination.services",
         "stands beside other fields",
+    ),
+    (
+        "",
+        "{action: Allow, destination: {services: {name: a}}}",
+        "spec.ingress[1].destination.services",
+        "is not known here yet",
     ),
     (
         "",

@@ -94,9 +94,9 @@ fn what_is_not_there_is_said_in_a_sentence() {
         ),
         (
             "GET",
-            "/v1/resources/Tier",
+            "/v1/resources/Teir",
             404,
-            "there is no kind `Tier`; expected Port, Route, Neighbor, ",
+            "there is no kind `Teir`; expected Port, Route, Neighbor, ",
         ),
         ("GET", "/v1/resources/Port/nobody", 404, "Port/nobody does not exist"),
         ("GET", "/v1/resources/Port/%FF", 400, "UTF-8"),

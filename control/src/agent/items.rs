@@ -8,7 +8,8 @@ use super::rules::{ACCOUNT, OF_ACCOUNT, OF_NAMESPACE};
 use super::selector::{Labels, NAMESPACE};
 use super::sets::{Definition, Member};
 use crate::program::felix::{self, NatInfo, WorkloadEndpointId};
-use crate::resource::{HostEndpointSpec, Metadata, NetworkSetSpec, Resource, WorkloadEndpoint};
+use crate::resource::calico::{HostEndpointSpec, NetworkSetSpec};
+use crate::resource::{Metadata, Resource, WorkloadEndpoint};
 
 /// Something with labels and addresses.
 #[derive(Clone, Debug, PartialEq)]

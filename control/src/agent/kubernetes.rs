@@ -4,7 +4,8 @@ use super::policies::{Compiled, Stage};
 use super::rules::{self, End, Named};
 use super::selector::{Expression, NAMESPACE};
 use crate::program::felix::{self, PolicyId};
-use crate::resource::{DEFAULT_TIER, KubernetesNetworkPolicySpec, LabelSelector, Peer, PolicyPort, Ports, Protocol};
+use crate::resource::calico::{DEFAULT_TIER, Ports, Protocol};
+use crate::resource::kubernetes::{KubernetesNetworkPolicySpec, LabelSelector, Peer, PolicyPort};
 
 /// What the names of such policies start with.
 const PREFIX: &str = "knp.default.";

@@ -28,7 +28,8 @@ use selector::{Expression, Labels};
 use sets::{Definition, ServiceName, ServicePart, Sets};
 
 use crate::program::felix::{self, PolicyId, ToDataplane};
-use crate::resource::{DEFAULT_TIER, Key, Kind, Protocol, Resource, TierSpec};
+use crate::resource::calico::{DEFAULT_TIER, Protocol, TierSpec};
+use crate::resource::{Key, Kind, Resource};
 use crate::store::{Change, Plan};
 
 /// Turns resources into messages.
@@ -265,5 +266,68 @@ impl Agent {
         messages.append(&mut gone);
         messages.extend(self.sets.gone());
         messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Source, read};
+
+    fn resource(text: &str) -> Resource {
+        read(&[Source::file("a.yaml", text)]).unwrap().remove(0).resource
+    }
+
+    fn texts(messages: &[ToDataplane]) -> Vec<String> {
+        let text = |message: &ToDataplane| match message {
+            ToDataplane::IpSetUpdate(set) => format!("{} {:?}", set.id.split(':').next().unwrap(), set.members),
+            ToDataplane::IpSetDeltaUpdate(delta) => format!("+{:?} -{:?}", delta.added_members, delta.removed_members),
+            other => format!("{other:?}").split('(').next().unwrap().to_owned(),
+        };
+        messages.iter().map(text).collect()
+    }
+
+    #[test]
+    fn rules_follow_services() {
+        let mut agent = Agent::default();
+        let pod = "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: a}, \
+                   spec: {ipNetworks: [10.0.0.1], interfaceName: if0}}";
+        let policy = "{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: p}, \
+                      spec: {egress: [{action: Allow}], ingress: [{action: Deny}]}}";
+        let mut policy = resource(policy);
+        if let Resource::NetworkPolicy(object) = &mut policy {
+            let services: crate::resource::calico::ServiceMatch = serde_json::from_str(r#"{"name": "db"}"#).unwrap();
+            object.body.spec.egress[0].destination.services = Some(services.clone());
+            object.body.spec.ingress[0].source.services = Some(services);
+        }
+        let at = |port| ServiceEndpoint {
+            address: IpAddr::from([10, 0, 0, 9]),
+            protocol: Protocol::Name("TCP"),
+            port,
+        };
+        agent.set_service("default", "db", vec![at(5432)]);
+        agent.set_service("other", "db", vec![at(1)]);
+        for resource in [resource(pod), policy] {
+            agent.update(&resource.key(), None, Some(&resource));
+        }
+        assert_eq!(
+            texts(&agent.flush()),
+            [
+                "svc [\"10.0.0.9,tcp:5432\"]",
+                "svcnoport [\"10.0.0.9/32\"]",
+                "ActivePolicyUpdate",
+                "WorkloadEndpointUpdate"
+            ]
+        );
+        agent.set_service("default", "db", vec![at(5432), at(5433)]);
+        assert_eq!(texts(&agent.flush()), ["+[\"10.0.0.9,tcp:5433\"] -[]"]);
+        agent.set_service("default", "db", vec![]);
+        assert_eq!(
+            texts(&agent.flush()),
+            [
+                "+[] -[\"10.0.0.9,tcp:5432\", \"10.0.0.9,tcp:5433\"]",
+                "+[] -[\"10.0.0.9/32\"]"
+            ]
+        );
     }
 }

@@ -7,7 +7,8 @@ use super::kubernetes;
 use super::rules::{self, ACCOUNT, Named, OF_ACCOUNT};
 use super::selector::{Expression, Labels, NAMESPACE, Selector};
 use crate::program::felix::{self, PolicyId};
-use crate::resource::{Metadata, PolicySpec, ProfileSpec, Resource, StagedAction};
+use crate::resource::calico::{PolicySpec, ProfileSpec, StagedAction};
+use crate::resource::{Metadata, Resource};
 
 /// The profile that is there without being written, which allows everything.
 pub(super) const ALLOW_ALL: &str = "projectcalico-default-allow";

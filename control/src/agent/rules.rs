@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::selector::{Expression, NAMESPACE};
 use super::sets::{Definition, ServicePart};
 use crate::program::felix;
-use crate::resource::{Action, EntityRule, IcmpFields, Ports, Protocol, Rule, ServiceAccountMatch};
+use crate::resource::calico::{Action, EntityRule, IcmpFields, Ports, Protocol, Rule, ServiceAccountMatch};
 
 /// What the labels of a namespace are seen under.
 pub(super) const OF_NAMESPACE: &str = "pcns.";

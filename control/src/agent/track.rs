@@ -7,7 +7,8 @@ use super::selector::{Expression, Labels};
 use super::sets::{Definition, Member, ServicePart};
 use super::{Agent, Policy, ServiceEndpoint, Uses};
 use crate::program::felix::PolicyId;
-use crate::resource::{DEFAULT_TIER, Key, Resource, TierSpec};
+use crate::resource::calico::{DEFAULT_TIER, TierSpec};
+use crate::resource::{Key, Resource};
 
 impl Agent {
     pub(super) fn set_tier(&mut self, name: &str, resource: Option<&Resource>) {

@@ -8,7 +8,7 @@ use super::policies::{self, Compiled, Stage, by_order};
 use super::rules::Named;
 use super::{Agent, Uses};
 use crate::program::felix::{self, PolicyId, TierInfo};
-use crate::resource::TierSpec;
+use crate::resource::calico::TierSpec;
 
 /// The policies of a tier that select an endpoint, in order.
 struct Selecting<'a> {

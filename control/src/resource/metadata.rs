@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::excerpt;
+use super::calico::excerpt;
 
 /// The longest DNS label (RFC 1123 section 2.1, RFC 1035 section 2.3.4).
 const LABEL_BYTES: usize = 63;

@@ -2,12 +2,12 @@
 //!
 //! A kind is one file that implements [`Body`], and one line in the list at the end of this file.
 
-mod calico;
+pub mod calico;
 mod document;
 mod endpoint_slice;
 mod fields;
 mod json;
-mod kubernetes;
+pub mod kubernetes;
 mod metadata;
 mod neighbor;
 mod port;
@@ -24,15 +24,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use calico::*;
+pub use calico::{
+    GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, IpPool, NetworkPolicy, NetworkSet, Profile,
+    StagedGlobalNetworkPolicy, StagedKubernetesNetworkPolicy, StagedNetworkPolicy, Tier, WorkloadEndpoint,
+};
 pub use document::{Document, Format, Named, Source, read, read_keys};
 pub use endpoint_slice::{AddressType, Endpoint as SliceEndpoint, EndpointPort, EndpointSlice, Hint, SERVICE_LABEL};
 pub(crate) use fields::allowed_ip;
 pub use fields::{MacAddress, NotAMacAddress};
-pub use kubernetes::{
-    EgressRule, IngressRule, IpBlock, KubernetesNetworkPolicy, KubernetesNetworkPolicySpec, LabelSelector, Namespace,
-    Operator, Peer, PolicyPort, Requirement, ServiceAccount,
-};
+pub use kubernetes::{KubernetesNetworkPolicy, Namespace, ServiceAccount};
 pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};

@@ -4,9 +4,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::Invalid;
 use super::fields::{self, Ports, Protocol};
 use crate::agent::selector::Selector;
+use crate::resource::{Invalid, check_label};
 
 /// The most rules of one direction of one policy.
 pub const RULES_MAX: usize = 20_000;
@@ -113,7 +113,7 @@ pub struct EntityRule {
     /// Endpoints of these service accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccountMatch>,
-    /// The endpoints of a service, with its ports.
+    /// The endpoints of a service, with its ports. Refused by name: the agent is not told of services yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<ServiceMatch>,
     /// One of these ports.
@@ -276,9 +276,15 @@ fn check_services(end: &EntityRule, name: &str) -> Result<(), Invalid> {
             "stands beside other fields; a service says addresses and ports by itself, so leave the others out";
         return Err(Invalid::at(field, reason));
     }
-    super::super::check_label(&service.name).map_err(|reason| Invalid::at(format!("{field}.name"), reason))?;
-    let namespace = service.namespace.as_deref().map_or(Ok(()), super::super::check_label);
-    namespace.map_err(|reason| Invalid::at(format!("{field}.namespace"), reason))
+    check_label(&service.name).map_err(|reason| Invalid::at(format!("{field}.name"), reason))?;
+    let namespace = service.namespace.as_deref().map_or(Ok(()), check_label);
+    namespace.map_err(|reason| Invalid::at(format!("{field}.namespace"), reason))?;
+    // A rule of an unknown service would match nothing, and a Deny would let through what it was meant to stop.
+    let reason = format!(
+        "service {} is not known here yet; select its endpoints, and name its port",
+        service.name
+    );
+    Err(Invalid::at(field, reason))
 }
 
 fn ip_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
@@ -291,5 +297,5 @@ fn ip_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
 }
 
 fn some_byte<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
-    super::super::fields::within::<_, 0, 255>(deserializer).map(|byte| u8::try_from(byte).ok())
+    crate::resource::fields::within::<_, 0, 255>(deserializer).map(|byte| u8::try_from(byte).ok())
 }

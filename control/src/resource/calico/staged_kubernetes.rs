@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{StagedAction, fields};
+use super::{PolicyType, StagedAction, fields};
 use crate::resource::kubernetes::{EgressRule, IngressRule, KubernetesNetworkPolicySpec, LabelSelector};
-use crate::resource::{Body, Invalid, PolicyType};
+use crate::resource::{Body, Invalid};
 
 /// The body of a StagedKubernetesNetworkPolicy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

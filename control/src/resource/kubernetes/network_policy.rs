@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LabelSelector;
-use crate::resource::calico::check_subdomain;
-use crate::resource::{Body, Invalid, PolicyType, Ports, Protocol, fields};
+use crate::resource::calico::{self, PolicyType, Ports, Protocol, check_subdomain};
+use crate::resource::{Body, Invalid, fields};
 
 /// The most rules of one direction of one policy, after what each has of peers and ports.
-const RULES_MAX: usize = crate::resource::RULES_MAX;
+const RULES_MAX: usize = calico::RULES_MAX;
 
 /// The body of a NetworkPolicy of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,103 @@
+//! From resources to messages: 10,000 endpoints and 10,000 policies loaded, one label changed, one policy changed.
+//! `cargo bench -p bench --bench agent`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bench::report::record;
+use bench::spread::Spread;
+use control::agent::Agent;
+use control::resource::{Resource, Source, read};
+
+/// The table of the report.
+const TABLE: &str = "Agent";
+const ENDPOINTS: usize = 10_000;
+const POLICIES: usize = 10_000;
+const NAMESPACES: usize = 100;
+const CHANGES: usize = 2_001;
+
+fn main() {
+    core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
+    let text: String = (0..NAMESPACES).map(namespace).collect::<String>()
+        + &(0..ENDPOINTS).map(|n| endpoint(n, n / NAMESPACES)).collect::<String>()
+        + &(0..POLICIES).map(|n| policy(n, 80)).collect::<String>();
+    let start = Instant::now();
+    let resources = parsed(&text);
+    say("10,000 endpoints and 10,000 policies: YAML read", "ms", [millis(start)]);
+    let mut agent = Agent::default();
+    let start = Instant::now();
+    resources
+        .iter()
+        .for_each(|resource| agent.update(&resource.key(), None, Some(resource)));
+    let messages = agent.flush();
+    say("the same: made into messages", "ms", [millis(start)]);
+    say("messages", "", [messages.len() as f64]);
+    let old: Vec<_> = (0..CHANGES)
+        .map(|n| parsed(&endpoint(n, n / NAMESPACES)).remove(0))
+        .collect();
+    let new: Vec<_> = (0..CHANGES)
+        .map(|n| parsed(&endpoint(n, n / NAMESPACES + 1)).remove(0))
+        .collect();
+    say("a label changed", "µs", changes(&mut agent, &old, &new));
+    let old: Vec<_> = (0..CHANGES).map(|n| parsed(&policy(n, 80)).remove(0)).collect();
+    let new: Vec<_> = (0..CHANGES).map(|n| parsed(&policy(n, 81)).remove(0)).collect();
+    say("a rule changed", "µs", changes(&mut agent, &old, &new));
+}
+
+fn changes(agent: &mut Agent, old: &[Resource], new: &[Resource]) -> Vec<f64> {
+    let pairs = old.iter().zip(new);
+    let micros = pairs.map(|(old, new)| {
+        let start = Instant::now();
+        agent.update(&new.key(), Some(old), Some(new));
+        black_box(agent.flush());
+        start.elapsed().as_secs_f64() * 1e6
+    });
+    micros.collect()
+}
+
+fn say(what: &str, measure: &str, values: impl IntoIterator<Item = f64>) {
+    record(TABLE, what, measure, Spread::of(values.into_iter()));
+}
+
+fn millis(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn parsed(text: &str) -> Vec<Resource> {
+    let documents = read(&[Source::file("bench.yaml", text)]).expect("documents that are right");
+    documents.into_iter().map(|document| document.resource).collect()
+}
+
+fn namespace(n: usize) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: ns{n}, labels: {{team: t{}}}}}}}\n---\n",
+        n % 10
+    )
+}
+
+/// An endpoint of one of a hundred applications of its namespace.
+fn endpoint(n: usize, app: usize) -> String {
+    let (namespace, high, low) = (n % NAMESPACES, n / 250, n % 250);
+    format!(
+        "{{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, \
+         metadata: {{name: pod{n}, namespace: ns{namespace}, labels: {{app: app{app}, tier: t{}, zone: z{}}}}}, \
+         spec: {{pod: pod{n}, interfaceName: cali{n}, ipNetworks: [10.{}.{}.{low}], profiles: [kns.ns{namespace}]}}}}\n---\n",
+        n % 3,
+        n % 7,
+        high / 250,
+        high % 250,
+    )
+}
+
+/// Who may talk to an application of a namespace: one of its own, and a team's namespaces.
+fn policy(n: usize, port: u16) -> String {
+    let (namespace, app) = (n % NAMESPACES, n / NAMESPACES);
+    format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p{n}, namespace: ns{namespace}}}, \
+         spec: {{podSelector: {{matchLabels: {{app: app{app}}}}}, ingress: [\
+         {{from: [{{podSelector: {{matchLabels: {{app: app{}}}}}}}], ports: [{{port: {port}}}]}}, \
+         {{from: [{{namespaceSelector: {{matchLabels: {{team: t{}}}}}, podSelector: {{matchLabels: {{tier: t1}}}}}}]}}]}}}}\n---\n",
+        (app + 1) % 100,
+        n % 10,
+    )
+}
