@@ -44,95 +44,102 @@ fn of<'a>(list: &[&'a str], at: usize) -> &'a str {
     list[at % list.len()]
 }
 
+const CALICO: &str = "projectcalico.org/v3";
+
+/// `apiVersion`, `kind`, and the insides of `metadata` and of `spec`.
+type Parts = (&'static str, &'static str, String, String);
+
 impl Step {
-    /// Everything but the body, and the body.
     fn yaml(&self) -> String {
+        let (version, kind, metadata, spec) = match self.kind {
+            0..=4 => self.policy(),
+            5..=9 => self.item(),
+            _ => self.profile(),
+        };
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{{metadata}}}\nspec: {{{spec}}}\n")
+    }
+
+    fn policy(&self) -> Parts {
         let (name, shape) = (self.name, self.shape);
-        let (selector, labels) = (of(SELECTORS, shape), of(LABELS, shape / 2));
-        let (namespace, rules) = (of(NAMESPACES, name), of(RULES, shape / 3));
+        let (selector, namespace) = (of(SELECTORS, shape), of(NAMESPACES, name));
+        let (ingress, egress) = (of(RULES, shape / 3), of(RULES, shape / 5));
         let order = ["", "order: 1, ", "order: 10, ", "order: -3.5, "][shape % 4];
-        let calico = "projectcalico.org/v3";
-        let policy = format!(
-            "{{{order}selector: \"{selector}\", ingress: {rules}, egress: {}}}",
-            of(RULES, shape / 5)
-        );
-        let tiered = policy.replacen('{', ["{", "{tier: t0, ", "{tier: t1, "][shape % 3], 1);
-        let (version, kind, metadata, spec) = match self.kind % 12 {
+        let tier = ["", "tier: t0, ", "tier: t1, "][shape % 3];
+        let early = ["doNotTrack: true, applyOnForward: true, ", "applyOnForward: true, "][shape % 2];
+        let policy = format!("{order}selector: \"{selector}\", ingress: {ingress}, egress: {egress}");
+        let within = |prefix: &str| format!("name: {prefix}{name}, namespace: {namespace}");
+        match self.kind {
             0 => (
-                calico,
+                CALICO,
                 "Tier",
                 format!("name: t{}", name % 2),
-                format!("{{{order} defaultAction: Pass}}"),
+                format!("{order}defaultAction: Pass"),
             ),
-            1 => (calico, "GlobalNetworkPolicy", format!("name: g{name}"), tiered),
-            2 => (
-                calico,
-                "NetworkPolicy",
-                format!("name: n{name}, namespace: {namespace}"),
-                tiered,
+            1 => (
+                CALICO,
+                "GlobalNetworkPolicy",
+                format!("name: g{name}"),
+                tier.to_owned() + &policy,
             ),
-            3 => (
-                calico,
-                "StagedNetworkPolicy",
-                format!("name: s{name}, namespace: {namespace}"),
-                policy,
+            2 => (CALICO, "NetworkPolicy", within("n"), tier.to_owned() + &policy),
+            3 => (CALICO, "StagedNetworkPolicy", within("s"), policy),
+            _ => (
+                CALICO,
+                "GlobalNetworkPolicy",
+                format!("name: h{name}"),
+                early.to_owned() + &policy,
             ),
-            4 => {
-                let early = ["doNotTrack: true, applyOnForward: true, ", "applyOnForward: true, "][shape % 2];
-                (
-                    calico,
-                    "GlobalNetworkPolicy",
-                    format!("name: h{name}"),
-                    policy.replacen('{', &format!("{{{early}"), 1),
-                )
+        }
+    }
+
+    fn item(&self) -> Parts {
+        let (name, shape) = (self.name, self.shape);
+        let (labels, namespace) = (of(LABELS, shape / 2), of(NAMESPACES, name));
+        let within = |prefix: &str| format!("name: {prefix}{name}, namespace: {namespace}, labels: {labels}");
+        match self.kind {
+            8 => {
+                let spec = format!("interfaceName: eth{name}, expectedIPs: [192.0.2.{name}], profiles: [custom]");
+                (CALICO, "HostEndpoint", format!("name: e{name}, labels: {labels}"), spec)
             }
-            5..=7 => {
-                let interface = if shape % 7 == 0 {
+            9 => {
+                let nets = ["[]", "[10.9.0.0/16]", "[10.9.0.0/16, 'fd09::/32']"][shape % 3];
+                (CALICO, "NetworkSet", within("x"), format!("nets: {nets}"))
+            }
+            _ => {
+                let here = if shape % 7 == 0 {
                     String::new()
                 } else {
                     format!("interfaceName: if{name}, ")
                 };
                 let profiles = ["", "profiles: [kns.red], ", "profiles: [kns.blue, custom], "][shape % 3];
-                let spec = format!(
-                    "{{{interface}{profiles}ipNetworks: [10.0.0.{}, 'fd00::{}'], ports: [{{name: http, protocol: TCP, port: {}}}]}}",
-                    name + shape % 2,
-                    shape % 3,
-                    80 + shape % 2
-                );
+                let (one, two, port) = (name + shape % 2, shape % 3, 80 + shape % 2);
+                let addresses = format!("ipNetworks: [10.0.0.{one}, 'fd00::{two}']");
+                let ports = format!("ports: [{{name: http, protocol: TCP, port: {port}}}]");
                 (
-                    calico,
+                    CALICO,
                     "WorkloadEndpoint",
-                    format!("name: w{name}, namespace: {namespace}, labels: {labels}"),
-                    spec,
+                    within("w"),
+                    format!("{here}{profiles}{addresses}, {ports}"),
                 )
             }
-            8 => {
-                let spec = format!("{{interfaceName: eth{name}, expectedIPs: [192.0.2.{name}], profiles: [custom]}}");
-                (calico, "HostEndpoint", format!("name: e{name}, labels: {labels}"), spec)
-            }
-            9 => {
-                let nets = ["[]", "[10.9.0.0/16]", "[10.9.0.0/16, 'fd09::/32']"][shape % 3];
-                (
-                    calico,
-                    "NetworkSet",
-                    format!("name: x{name}, namespace: {namespace}, labels: {labels}"),
-                    format!("{{nets: {nets}}}"),
-                )
-            }
+        }
+    }
+
+    fn profile(&self) -> Parts {
+        let (namespace, team) = (of(NAMESPACES, self.name), ["blue", "green"][self.shape % 2]);
+        let (rules, labels) = (of(RULES, self.shape / 3), of(LABELS, self.shape / 2));
+        match self.kind {
             10 => (
                 "v1",
                 "Namespace",
-                format!("name: {namespace}, labels: {{team: {}}}", ["blue", "green"][shape % 2]),
-                "{}".to_owned(),
+                format!("name: {namespace}, labels: {{team: {team}}}"),
+                String::new(),
             ),
-            _ => (
-                calico,
-                "Profile",
-                "name: custom".to_owned(),
-                format!("{{ingress: {rules}, labelsToApply: {labels}}}"),
-            ),
-        };
-        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{{metadata}}}\nspec: {spec}\n")
+            _ => {
+                let spec = format!("ingress: {rules}, labelsToApply: {labels}");
+                (CALICO, "Profile", "name: custom".to_owned(), spec)
+            }
+        }
     }
 }
 

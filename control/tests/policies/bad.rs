@@ -1,23 +1,16 @@
-//! Every bad document about policy gets its sentence, and every good one is accepted as Calico and Kubernetes write it.
+//! Every bad document about policy gets its sentence.
 
 use control::refusal::Refusal;
 use control::resource::calico::RULES_MAX;
-use control::resource::{Kind, Resource, Source, read};
-use control::store::{Request, Store};
+use control::resource::{Source, read};
 
-fn yaml(text: &str) -> Vec<Source> {
-    vec![Source::file("a.yaml", text)]
-}
+use crate::{calico, yaml};
 
 fn refused(text: &str) -> Refusal {
     match read(&yaml(text)) {
         Err(refusal) => refusal,
         Ok(documents) => panic!("accepted: {documents:?}\nfrom: {text}"),
     }
-}
-
-fn calico(kind: &str, spec: &str) -> String {
-    format!("{{apiVersion: projectcalico.org/v3, kind: {kind}, metadata: {{name: a}}, spec: {spec}}}")
 }
 
 /// The kind, its spec, the path of the field at fault, and a part of the sentence.
@@ -513,88 +506,4 @@ fn too_many_rules() {
         &format!("{{ingress: [{{from: [{peers}], ports: [{ports}]}}]}}"),
     ));
     assert!(refusal.error.contains("makes 40000 rules"), "{refusal}");
-}
-
-#[test]
-fn a_tier_has_to_be_there_and_stays_while_named() {
-    let mut store = Store::default();
-    let policy = calico("GlobalNetworkPolicy", "{tier: security}");
-    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}}";
-    let apply = |text: &str| Request::Apply(read(&yaml(text)).unwrap());
-    let refusal = store.plan(apply(&policy)).unwrap_err();
-    assert_eq!(refusal.field.as_deref(), Some("spec.tier"));
-    assert!(refusal.error.contains("there is no Tier/security"), "{refusal}");
-    let plan = store.plan(apply(&format!("{policy}\n---\n{tier}"))).unwrap();
-    store.commit(&plan);
-    let delete = Request::Delete(control::resource::read_keys(&yaml(tier)).unwrap());
-    let refusal = store.plan(delete).unwrap_err();
-    assert!(refusal.error.contains("still names it in spec.tier"), "{refusal}");
-}
-
-#[test]
-fn two_workloads_cannot_be_one() {
-    let pod = |name: &str, interface: &str| {
-        format!(
-            "{{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {{name: {name}}}, \
-             spec: {{pod: p, ipNetworks: [10.0.0.1], interfaceName: {interface}}}}}"
-        )
-    };
-    let store = Store::default();
-    for (two, part) in [
-        (
-            pod("a", "if0") + "\n---\n" + &pod("b", "if1"),
-            "k8s endpoint eth0 of default/p already belongs to",
-        ),
-        (
-            pod("a", "if0") + "\n---\n" + &pod("b", "if0").replace("pod: p", "pod: q"),
-            "interface if0",
-        ),
-    ] {
-        let refusal = store.plan(Request::Apply(read(&yaml(&two)).unwrap())).unwrap_err();
-        assert!(refusal.error.contains(part), "{refusal}");
-    }
-}
-
-/// Documents in every field, as `kubectl` and `calicoctl` print them.
-const GOOD: &str = include_str!("good_policies.yaml");
-
-#[test]
-fn good_documents_come_back_as_written() {
-    let documents = read(&yaml(GOOD)).unwrap();
-    let written: Vec<serde_json::Value> = GOOD
-        .split("\n---\n")
-        .map(|text| serde_saphyr::from_str(text).unwrap())
-        .collect();
-    assert_eq!(documents.len(), written.len());
-    for (document, written) in documents.iter().zip(&written) {
-        let printed = serde_json::to_value(&document.resource).unwrap();
-        assert_eq!(&printed, written, "{}", document.origin);
-        assert_eq!(Resource::from_value(printed).unwrap(), document.resource);
-    }
-    let kinds: std::collections::HashSet<_> = documents.iter().map(|document| document.resource.kind()).collect();
-    assert_eq!(kinds.len(), 15, "one of each kind that policy is about");
-}
-
-#[test]
-fn of_two_kinds_with_one_name_calicos_is_short() {
-    let cases = [
-        ("networkpolicy", Kind::NetworkPolicy),
-        ("NetworkPolicies", Kind::NetworkPolicy),
-        ("networkpolicies.projectcalico.org", Kind::NetworkPolicy),
-        ("networkpolicies.networking.k8s.io", Kind::KubernetesNetworkPolicy),
-        ("networkpolicy.networking.k8s.io", Kind::KubernetesNetworkPolicy),
-        ("ippool", Kind::IpPool),
-        ("namespaces", Kind::Namespace),
-    ];
-    for (text, kind) in cases {
-        assert_eq!(Kind::from_text(text), Some(kind), "{text}");
-    }
-    assert_eq!(Kind::from_text("networkpolicies.example.org"), None);
-    for kind in Kind::ALL {
-        assert_eq!(
-            Kind::from_text(kind.plural()),
-            Some(*kind),
-            "every kind has a path of its own"
-        );
-    }
 }
