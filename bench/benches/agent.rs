@@ -56,7 +56,7 @@ fn changes(agent: &mut Agent, old: &[Resource], new: &[Resource]) -> Vec<f64> {
 }
 
 fn say(what: &str, measure: &str, values: impl IntoIterator<Item = f64>) {
-    record(TABLE, what, measure, Spread::of(values.into_iter()));
+    record(TABLE, what, measure, Spread::of(values));
 }
 
 fn millis(start: Instant) -> f64 {

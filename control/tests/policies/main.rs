@@ -1,6 +1,7 @@
 //! Documents about policy: what is accepted, what is refused, and in which words.
 
 mod bad;
+mod bounds;
 mod good;
 mod plans;
 
