@@ -36,6 +36,7 @@ use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
 
+use crate::agent::Agent;
 use crate::program::policy::Enforcement;
 use crate::program::services::Place;
 use crate::refusal::Refusal;
@@ -149,6 +150,7 @@ struct State {
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
     policy: Enforcement,
+    agent: Agent,
     trace: Trace,
     armed: capture::Armed,
 }
@@ -223,6 +225,7 @@ impl State {
             permanent: BTreeMap::new(),
             flows,
             policy,
+            agent: Agent::default(),
             trace: Trace::default(),
             armed: capture::Armed::default(),
         };
@@ -253,6 +256,8 @@ impl State {
                 self.publish_interfaces();
                 self.place_node_ports();
                 self.describe_ports();
+                let messages = self.agent.apply(plan);
+                self.tell(messages);
                 self.publish_flows();
                 Ok(())
             }

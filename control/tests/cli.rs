@@ -205,7 +205,7 @@ fn failures_are_one_sentence_and_a_code() {
         &["apply"],
         &["delete"],
         &["delete", "port"],
-        &["show", "flows"],
+        &["show", "pods"],
         &["trace", "add"],
         &["run", "--frames", "x"],
     ] {
@@ -250,7 +250,7 @@ fn help_offers_what_there_is() {
     let running = Running::start(Limits::default());
     let help = good(&running, &["show", "--help"]);
     assert!(
-        help.contains("runtime") && help.contains("wireguard") && !help.contains("policies"),
+        help.contains("runtime") && help.contains("wireguard") && help.contains("policies") && !help.contains("pods"),
         "{help}"
     );
     let help = good(&running, &["--help"]);

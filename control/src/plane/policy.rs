@@ -27,7 +27,10 @@ pub(super) fn enforcement(qsbr: Arc<Qsbr>) -> io::Result<Enforcement> {
         prefix_bytes: PREFIX_BYTES,
         class_bytes: CLASS_BYTES,
     };
-    Enforcement::new(capacity, qsbr)
+    let mut enforcement = Enforcement::new(capacity, qsbr)?;
+    // Our own agent has said all it knows, which is nothing, before the first resource.
+    enforcement.receive(ToDataplane::InSync);
+    Ok(enforcement)
 }
 
 impl State {
