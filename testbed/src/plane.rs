@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::plane::{ManualPlane, PlaneOptions, views::Views};
+use control::program::felix::ToDataplane;
 use control::refusal::Refusal;
 use control::resource::{Source, read, read_keys};
 use control::store::{Request, Store};
@@ -69,6 +70,11 @@ impl Plane {
     pub fn delete(&mut self, yaml: &str) -> Result<(), Error> {
         let named = read_keys(&[Source::file("resources.yaml", yaml)]).map_err(|refusal| refused(&refusal))?;
         self.carry_out(Request::Delete(named))
+    }
+
+    /// Tells the plane of policy, as Felix does.
+    pub fn tell(&mut self, messages: Vec<ToDataplane>) {
+        self.manual().tell(messages);
     }
 
     fn carry_out(&mut self, request: Request) -> Result<(), Error> {

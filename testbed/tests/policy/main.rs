@@ -1,6 +1,8 @@
 //! Policy as people write it, through the real wiring, in simulated time and without root: who may talk to whom, and what a
 //! change does to connections.
 
+mod messages;
+
 use std::net::IpAddr;
 
 use testbed::Plane;
