@@ -21,3 +21,4 @@ pub mod program;
 pub mod rule;
 pub mod ruleset;
 pub mod sets;
+pub mod verdict;

@@ -155,12 +155,13 @@ struct State {
     armed: capture::Armed,
 }
 
+/// The error of something that could not be had.
+fn fail(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
+    move |error| StartError(format!("{what}: {error}"))
+}
+
 impl State {
     fn new(options: &PlaneOptions, wakes: Wakes, manual: bool) -> Result<(Self, Vec<ManualWorker>), StartError> {
-        let fail = |what: &str| {
-            let what = what.to_owned();
-            move |error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"))
-        };
         let umem = Umem::new(options.frames).map_err(|error| StartError(error.to_string()))?;
         let (arena, frames) = Arena::over(umem.clone()).map_err(|error| fail("cannot set frames aside")(&error))?;
         let pool = Pool::new(arena, frames);

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use classifier::classify::{Cause, Decision, Verdict as Judged};
-use classifier::endpoints::{Barred, Side};
+use classifier::endpoints::{Barred, Endpoints, Passage, Side};
 use classifier::packet::Packet;
 use classifier::program::{ChainId, Direction, PolicyId};
 use classifier::rule::IpVersion;
@@ -283,6 +283,11 @@ impl Way<'_> {
                 "no policy stands between these ends, or a failsafe port is meant",
             );
         }
+        self.follow(&endpoints, passage, (from, to))
+    }
+
+    /// Asks the chains between two ends.
+    fn follow(&mut self, endpoints: &Endpoints, passage: Passage, (from, to): (&Place, &Place)) -> Verdict {
         let of = |side: Side| match side {
             Side::Port(port) => endpoints.get(port),
             Side::Host => None,
