@@ -160,14 +160,19 @@ fn fail(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
     move |error| StartError(format!("{what}: {error}"))
 }
 
+/// Memory for tables of prefixes.
+fn table(bytes: usize, qsbr: &Arc<Qsbr>, holds: &str) -> Result<fib::Pool, StartError> {
+    fib::Pool::new(bytes, fib::Pages::Huge, qsbr.clone())
+        .map_err(|error| fail(&format!("cannot reserve memory for {holds}"))(&error))
+}
+
 impl State {
     fn new(options: &PlaneOptions, wakes: Wakes, manual: bool) -> Result<(Self, Vec<ManualWorker>), StartError> {
         let umem = Umem::new(options.frames).map_err(|error| StartError(error.to_string()))?;
         let (arena, frames) = Arena::over(umem.clone()).map_err(|error| fail("cannot set frames aside")(&error))?;
         let pool = Pool::new(arena, frames);
         let qsbr = Arc::new(Qsbr::new(options.cores.len()));
-        let fib = fib::Pool::new(FIB_BYTES, fib::Pages::Huge, qsbr.clone())
-            .map_err(|error| fail("cannot reserve memory for routes")(&error))?;
+        let fib = table(FIB_BYTES, &qsbr, "routes")?;
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
         let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone())
@@ -176,8 +181,7 @@ impl State {
             policy::enforcement(qsbr.clone()).map_err(|error| fail("cannot reserve memory for policy")(&error))?;
         let interfaces = Publisher::new(Interfaces::default());
         let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
-        let allowed = fib::Pool::new(ALLOWED_BYTES, fib::Pages::Huge, qsbr.clone())
-            .map_err(|error| fail("cannot reserve memory for allowed IPs")(&error))?;
+        let allowed = table(ALLOWED_BYTES, &qsbr, "allowed IPs")?;
         let (clock, balancing) = (Clock::new(), Balancing::new(options.place.clone()));
         let ground = workers::Ground {
             pool: &pool,
