@@ -230,7 +230,7 @@ impl State {
             permanent: BTreeMap::new(),
             flows,
             policy,
-            agent: Agent::default(),
+            agent: policy::agent(&options.place),
             trace: Trace::default(),
             armed: capture::Armed::default(),
         };
@@ -261,8 +261,7 @@ impl State {
                 self.publish_interfaces();
                 self.place_node_ports();
                 self.describe_ports();
-                let messages = self.agent.apply(plan);
-                self.tell(messages);
+                self.tell_resources(plan);
                 self.publish_flows();
                 Ok(())
             }

@@ -44,7 +44,8 @@ pub struct RunOptions {
     /// How a worker passes the time without packets
     #[arg(long, env = "MARGAY_IDLE", value_enum, default_value_t = Idle::Adaptive)]
     pub idle: Idle,
-    /// The name that endpoints of services have for this node; the host's where none is given
+    /// The name that endpoints have for this node. Without it, endpoints of services go by the host's name, and every
+    /// WorkloadEndpoint and HostEndpoint is of this node
     #[arg(long, value_name = "NAME", env = "MARGAY_NODE_NAME")]
     pub node_name: Option<String>,
     /// The zone that this node is in, for topology hints of services
@@ -111,6 +112,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
         },
         place: Place {
             node: options.node_name.clone().unwrap_or_else(host_name),
+            named: options.node_name.is_some(),
             zone: options.zone.clone(),
         },
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use control::plane::{ManualPlane, PlaneOptions, views::Views};
 use control::program::felix::ToDataplane;
+use control::program::services::Place;
 use control::refusal::Refusal;
 use control::resource::{Source, read, read_keys};
 use control::store::{Request, Store};
@@ -41,12 +42,26 @@ impl Plane {
 
     /// A plane of several workers, which take turns.
     pub fn with_workers(yaml: &str, workers: usize) -> Result<Self, Error> {
+        Self::start(yaml, workers, Place::default())
+    }
+
+    /// A plane on a node of that name.
+    pub fn on_node(yaml: &str, name: &str) -> Result<Self, Error> {
+        let place = Place {
+            node: name.to_owned(),
+            named: true,
+            zone: None,
+        };
+        Self::start(yaml, 1, place)
+    }
+
+    fn start(yaml: &str, workers: usize, place: Place) -> Result<Self, Error> {
         let options = PlaneOptions {
             flows: 1 << 16,
             frames: FRAMES,
             cores: vec![None; workers],
             idle: Idle::Spin,
-            place: Default::default(),
+            place,
         };
         let plane = ManualPlane::new(&options).map_err(|error| failed(&error))?;
         let mut this = Self {

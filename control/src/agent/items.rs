@@ -38,6 +38,16 @@ struct Port {
     number: u16,
 }
 
+/// The node that an endpoint is on, where its resource says so.
+pub(super) fn node_of(resource: &Resource) -> Option<&str> {
+    let node = match resource {
+        Resource::WorkloadEndpoint(object) => Some(object.body.spec.node.as_str()),
+        Resource::HostEndpoint(object) => object.body.spec.node.as_deref(),
+        _ => None,
+    };
+    node.filter(|node| !node.is_empty())
+}
+
 impl Item {
     /// What a resource is to selectors, if anything.
     pub(super) fn of(resource: &Resource) -> Option<Self> {

@@ -35,6 +35,10 @@ use crate::store::{Change, Plan};
 /// Turns resources into messages.
 #[derive(Debug)]
 pub struct Agent {
+    /// The node whose endpoints have policy here; all where it has no name.
+    here: Option<String>,
+    /// Endpoints that other nodes have.
+    elsewhere: HashSet<Key>,
     tiers: HashMap<String, Tier>,
     policies: HashMap<PolicyId, Policy>,
     profiles: HashMap<String, Profile>,
@@ -123,6 +127,8 @@ impl Default for Agent {
             ..Profile::default()
         };
         Self {
+            here: None,
+            elsewhere: HashSet::new(),
             tiers: HashMap::from([(DEFAULT_TIER.to_owned(), default_tier)]),
             policies: HashMap::new(),
             profiles: HashMap::from([(ALLOW_ALL.to_owned(), allow_all)]),
@@ -141,6 +147,20 @@ impl Default for Agent {
 }
 
 impl Agent {
+    /// An agent of one node of several: resources tell of endpoints on others too, whose addresses are in sets, but whose
+    /// policy is in force there.
+    pub fn of_node(name: impl Into<String>) -> Self {
+        Self {
+            here: Some(name.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there are endpoints, here or elsewhere: there is policy then, and what nobody described is closed.
+    pub fn has_endpoints(&self) -> bool {
+        !self.elsewhere.is_empty() || !self.told.endpoints.is_empty()
+    }
+
     /// Takes the changes of a plan and says what follows from them.
     pub fn apply(&mut self, plan: &Plan) -> Vec<ToDataplane> {
         for planned in plan
@@ -175,7 +195,17 @@ impl Agent {
                 self.set_policy(id, after.and_then(policies::compile));
             }
             Kind::WorkloadEndpoint | Kind::HostEndpoint | Kind::NetworkSet | Kind::GlobalNetworkSet => {
-                self.set_item(key, after.and_then(Item::of));
+                let is_elsewhere = after.and_then(items::node_of).is_some_and(|node| !self.is_here(node));
+                let mut item = after.and_then(Item::of);
+                if let Some(item) = item.as_mut().filter(|_| is_elsewhere) {
+                    item.endpoint = None;
+                }
+                self.set_item(key, item);
+                if is_elsewhere {
+                    self.elsewhere.insert(key.clone());
+                } else {
+                    self.elsewhere.remove(key);
+                }
             }
             Kind::Profile | Kind::Namespace | Kind::ServiceAccount => {
                 if let Some(name) = before.or(after).and_then(policies::profile_name) {
@@ -195,6 +225,10 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    fn is_here(&self, node: &str) -> bool {
+        self.here.as_deref().is_none_or(|here| here == node)
     }
 
     /// The endpoints of a service that rules can name are these; none if it is gone.

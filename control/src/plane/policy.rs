@@ -10,12 +10,15 @@ use fastpath::qsbr::Qsbr;
 
 use super::views::Views;
 use super::{DataPlane, ManualPlane, State};
+use crate::agent::Agent;
 use crate::program::felix::ToDataplane;
 use crate::program::policy::{Enforcement, PortInfo, Question};
+use crate::program::services::Place;
 use crate::refusal::Refusal;
 use crate::resource::Driver;
 use crate::show::explain::ExplainView;
 use crate::show::policies::{PolicyView, view};
+use crate::store::Plan;
 
 /// Bytes for the prefixes of sets; only what is used is taken.
 const PREFIX_BYTES: usize = 1 << 30;
@@ -33,7 +36,22 @@ pub(super) fn enforcement(qsbr: Arc<Qsbr>) -> io::Result<Enforcement> {
     Ok(enforcement)
 }
 
+/// Our own agent, on a node of that name.
+pub(super) fn agent(place: &Place) -> Agent {
+    match place.named {
+        true => Agent::of_node(&place.node),
+        false => Agent::default(),
+    }
+}
+
 impl State {
+    /// Puts into force what follows from changed resources.
+    pub(super) fn tell_resources(&mut self, plan: &Plan) {
+        let messages = self.agent.apply(plan);
+        self.policy.expect(self.agent.has_endpoints());
+        self.tell(messages);
+    }
+
     /// Takes messages, and puts what follows from all of them into force at once.
     pub(super) fn tell(&mut self, messages: Vec<ToDataplane>) {
         for message in messages {

@@ -49,6 +49,8 @@ pub struct Enforcement {
     book: Book,
     ports: Ports,
     /// Something is to be published.
+    /// Whether there is policy though no endpoint is told of.
+    expected: bool,
     changed: bool,
     warnings: Warnings,
 }
@@ -100,6 +102,7 @@ impl Enforcement {
             sets: Sets::default(),
             book: Book::default(),
             ports: Ports::default(),
+            expected: false,
             changed: false,
             warnings: Warnings::default(),
         })
@@ -112,7 +115,17 @@ impl Enforcement {
 
     /// Whether somebody has policy, so that packets have to be tracked and judged.
     pub fn in_force(&self) -> bool {
-        self.in_sync && self.ports.any_endpoint()
+        self.in_sync && self.is_wanted()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.expected || self.ports.any_endpoint()
+    }
+
+    /// There is policy even where no endpoint here is known: what nobody described is closed.
+    pub fn expect(&mut self, expected: bool) {
+        self.changed |= self.expected != expected;
+        self.expected = expected;
     }
 
     /// Takes a message. What it says counts from the next [`publish`](Self::publish) on.
@@ -172,8 +185,8 @@ impl Enforcement {
         if !self.in_sync || !std::mem::take(&mut self.changed) {
             return false;
         }
+        self.settings.in_force = self.is_wanted();
         let warn = &mut |warning| self.warnings.add(warning);
-        self.settings.in_force = self.ports.any_endpoint();
         self.compiler.set_settings(self.settings.clone());
         let prefixes = self.prefixes.as_deref();
         self.ports.describe(prefixes, &mut self.book, &mut self.compiler, warn);

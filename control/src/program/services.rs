@@ -17,6 +17,9 @@ use crate::resource::{
 pub struct Place {
     /// The node's name, as endpoints name it.
     pub node: String,
+    /// Whether somebody chose that name. Where nobody did, every endpoint of a resource is of this node, whatever node
+    /// its resource names.
+    pub named: bool,
     /// The zone that it is in, if that is known.
     pub zone: Option<String>,
 }

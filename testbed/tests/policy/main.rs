@@ -154,6 +154,32 @@ fn an_interface_nobody_described_is_closed() {
 }
 
 #[test]
+fn endpoints_of_other_nodes_are_addresses_here_and_nothing_is_open_because_of_them() {
+    let documents = [NETWORK, PODS, DATABASE].join("---\n");
+    let mut named = Plane::on_node(&documents, "here").unwrap();
+    assert!(asks(&mut named, WEB, DB, (4000, 5432)));
+    assert!(!asks(&mut named, WEB, DB, (4000, 5433)));
+
+    let elsewhere = documents.replace("node: here, pod: web", "node: there, pod: web");
+    let mut named = Plane::on_node(&elsewhere, "here").unwrap();
+    // Nobody describes the port here, though somebody there has an interface of that name.
+    assert!(!asks(&mut named, WEB, DB, (4000, 5432)));
+    // It comes over the network, and the policy of the database knows its address.
+    let routed = "
+{apiVersion: margay/v1, kind: Route, metadata: {name: web}, spec: {destination: 10.1.0.2/32, via: [{gateway: 192.0.2.9}]}}
+";
+    named.apply(routed).unwrap();
+    let packet = udp((address(WEB), 4000), (address(DB), 5432), 64, b"?");
+    assert!(passes(&mut named, WORLD, DB, &packet), "{:?}", named.drops());
+
+    let nobody = documents.replace("node: here", "node: there");
+    let mut named = Plane::on_node(&nobody, "here").unwrap();
+    for (from, to) in [(WEB, DB), (WORLD, WEB)] {
+        assert!(!asks(&mut named, from, to, (4000, 5432)), "all are elsewhere");
+    }
+}
+
+#[test]
 fn tiers_pass_and_staged_policies_only_watch() {
     let tiers = "
 {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}, spec: {order: 100}}

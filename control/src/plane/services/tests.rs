@@ -12,6 +12,7 @@ impl Setup {
     fn new() -> Self {
         let place = Place {
             node: "here".to_owned(),
+            named: true,
             zone: None,
         };
         Self {

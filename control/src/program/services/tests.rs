@@ -31,6 +31,7 @@ fn written(service: &str, slices: &[&str]) -> Written {
 fn seen(written: &Written) -> Balanced {
     let here = Place {
         node: "here".to_owned(),
+        named: true,
         zone: Some("a".to_owned()),
     };
     balance(&written.service, written.slices.iter(), &here)

@@ -19,7 +19,7 @@ pub struct HostEndpoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HostEndpointSpec {
-    /// The node it is on. Accepted as Calico has it; this data plane is one node.
+    /// The node it is on. Its policy is in force there alone, where nodes have names (`--node-name`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// A Port's name or device, or `*` for all that nobody else names. Without it the interface with one of

@@ -27,7 +27,7 @@ pub struct WorkloadEndpointSpec {
     /// The workload's name, for orchestrators without pods.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub workload: String,
-    /// The node it is on. Accepted as Calico has it; this data plane is one node.
+    /// The node it is on. Its policy is in force there alone, where nodes have names (`--node-name`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
     /// The container it is of. Accepted as Calico has it; means nothing here.
