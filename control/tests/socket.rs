@@ -83,14 +83,14 @@ fn what_is_not_there_is_said_in_a_sentence() {
     let running = Running::start(Limits::default());
     let socket = &running.socket;
     let cases = [
-        ("GET", "/v1/flows", 404, "GET /v1/flows is not served"),
-        ("POST", "/v1/explain", 404, "POST /v1/explain is not served"),
+        ("GET", "/v1/pods", 404, "GET /v1/pods is not served"),
+        ("POST", "/v1/explain", 400, "the question is not understood"),
         ("GET", "/", 404, "is not served"),
         (
             "GET",
-            "/v1/show/flows",
+            "/v1/show/pods",
             404,
-            "there is no view `flows`; expected one of ports, routes",
+            "there is no view `pods`; expected one of ports, routes",
         ),
         (
             "GET",

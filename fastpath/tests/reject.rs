@@ -85,6 +85,7 @@ fn refuse(complaint: Complaint) -> (ManualWorker, MemoryEnd) {
     let (back, out) = (graph.node(Back), graph.sink(PortOut));
     graph.source(PortIn, parse);
     graph.connect(parse, parse::Next::Route, complain);
+    graph.connect(parse, parse::Next::Flows, complain);
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(complain, On::On, reject);
