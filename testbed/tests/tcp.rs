@@ -37,7 +37,11 @@ fn hosts(plane: &mut Plane, mtus: [usize; 2]) -> Vec<Host> {
 /// Runs hosts behind ports of these MTUs, with a plane of some workers between them.
 fn with(mtus: [u16; 2], workers: usize, run: impl FnOnce(&mut Network<'_>)) {
     let mut plane = Plane::with_workers(&ports(mtus[0], mtus[1]), workers).unwrap();
-    let hosts = hosts(&mut plane, mtus.map(usize::from));
+    run_behind(&mut plane, mtus, run);
+}
+
+fn run_behind(plane: &mut Plane, mtus: [u16; 2], run: impl FnOnce(&mut Network<'_>)) {
+    let hosts = hosts(plane, mtus.map(usize::from));
     let between = |now: Duration| {
         plane.set_time(now);
         plane.turn();
@@ -78,6 +82,21 @@ fn a_megabyte_arrives_between_ports_of_different_workers() {
 fn a_megabyte_arrives_each_way_when_one_side_is_narrow() {
     // The host there asks for smaller segments; it does not discover the MTU of the path.
     with([1500, 1280], 1, megabytes);
+}
+
+#[test]
+fn a_megabyte_arrives_each_way_through_source_nat() {
+    let rules =
+        [("v4", "10.1.0.0/24", "10.2.0.1"), ("v6", "fd00:1::/64", "fd00:2::1")].map(|(name, source, address)| {
+            format!(
+                "{{apiVersion: margay/v1, kind: SourceNat, metadata: {{name: {name}}}, \
+             spec: {{source: '{source}', address: '{address}', outPort: right}}}}\n---\n"
+            )
+        });
+    let mut plane = Plane::with_workers(&(ports(1500, 1500) + &rules.concat()), 2).unwrap();
+    run_behind(&mut plane, [1500, 1500], megabytes);
+    // Each megabyte is more than 700 segments, and all but the first of a connection are known.
+    assert!(plane.packets("rewrite") > 4 * 700, "{}", plane.packets("rewrite"));
 }
 
 fn megabytes(network: &mut Network<'_>) {
