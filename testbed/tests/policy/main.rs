@@ -2,6 +2,7 @@
 //! change does to connections.
 
 mod messages;
+mod oracle;
 
 use std::net::IpAddr;
 
