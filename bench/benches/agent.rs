@@ -1,5 +1,5 @@
-//! From resources to messages: 10,000 endpoints and 10,000 policies loaded, one label changed, one policy changed.
-//! `cargo bench -p bench --bench agent`
+//! From resources to messages, and to what workers see: 10,000 endpoints and 10,000 policies loaded, one label changed, one
+//! policy changed, one member of a large set changed. `cargo bench -p bench --bench agent`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use bench::report::record;
 use bench::spread::Spread;
 use control::agent::Agent;
 use control::resource::{Resource, Source, read};
+use testbed::Plane;
 
 /// The table of the report.
 const TABLE: &str = "Agent";
@@ -15,6 +16,9 @@ const ENDPOINTS: usize = 10_000;
 const POLICIES: usize = 10_000;
 const NAMESPACES: usize = 100;
 const CHANGES: usize = 2_001;
+/// Endpoints that have a port on this node.
+const HERE: usize = 200;
+const SET_MEMBERS: usize = 100_000;
 
 fn main() {
     core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
@@ -42,6 +46,66 @@ fn main() {
     let old: Vec<_> = (0..CHANGES).map(|n| parsed(&policy(n, 80)).remove(0)).collect();
     let new: Vec<_> = (0..CHANGES).map(|n| parsed(&policy(n, 81)).remove(0)).collect();
     say("a rule changed", "µs", changes(&mut agent, &old, &new));
+    drop((agent, resources, old, new));
+    in_force(&text);
+}
+
+/// The same in a plane with ports, from YAML to what its worker sees with its next packet.
+fn in_force(text: &str) {
+    let before = resident_mib();
+    let ports: String = (0..HERE).map(port).collect();
+    let start = Instant::now();
+    let mut plane = Plane::new(&(ports + text)).unwrap_or_else(|error| panic!("{error}"));
+    say(
+        "the same and 200 ports: YAML in, in force",
+        "s",
+        [start.elapsed().as_secs_f64()],
+    );
+    let start = Instant::now();
+    apply(&mut plane, &set(SET_MEMBERS));
+    apply(&mut plane, &set_policy());
+    let many = format!("a set of {SET_MEMBERS} networks and its policy: YAML in, in force");
+    say(&many, "s", [start.elapsed().as_secs_f64()]);
+    say("memory for all that", "MiB", [resident_mib() - before]);
+    let label = |n: usize| endpoint(n, n / NAMESPACES + 1);
+    say("a label changed, in force", "µs", applied(&mut plane, label));
+    say("a rule changed, in force", "µs", applied(&mut plane, |n| policy(n, 81)));
+    let small = |n: usize| {
+        format!(
+            "{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {{name: more{}, labels: {{set: large}}}}, \
+             spec: {{nets: [172.16.{}.{}/32]}}}}\n",
+            n % 10,
+            n / 250,
+            n % 250
+        )
+    };
+    say(
+        "a member of that set changed, in force",
+        "µs",
+        applied(&mut plane, small),
+    );
+}
+
+fn applied(plane: &mut Plane, document: impl Fn(usize) -> String) -> Vec<f64> {
+    let micros = (0..CHANGES).map(|n| {
+        let document = document(n);
+        let start = Instant::now();
+        apply(plane, &document);
+        start.elapsed().as_secs_f64() * 1e6
+    });
+    micros.collect()
+}
+
+fn apply(plane: &mut Plane, document: &str) {
+    plane.apply(document).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What the process has in memory (`VmRSS` of proc_pid_status(5)).
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim_end_matches("kB").trim().parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
 }
 
 fn changes(agent: &mut Agent, old: &[Resource], new: &[Resource]) -> Vec<f64> {
@@ -87,6 +151,29 @@ fn endpoint(n: usize, app: usize) -> String {
         high / 250,
         high % 250,
     )
+}
+
+/// The port to an endpoint here.
+fn port(n: usize) -> String {
+    format!(
+        "{{apiVersion: margay/v1, kind: Port, metadata: {{name: cali{n}}}, \
+         spec: {{device: cali{n}, driver: memory, addresses: [192.168.{n}.1/24]}}}}\n---\n"
+    )
+}
+
+fn set(members: usize) -> String {
+    let nets = (0..members).map(|n| format!("11.{}.{}.{}/32", n >> 16, n >> 8 & 255, n & 255));
+    format!(
+        "{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {{name: large, labels: {{set: large}}}}, \
+         spec: {{nets: [{}]}}}}\n",
+        nets.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn set_policy() -> String {
+    "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: large}, \
+     spec: {order: 1, selector: has(app), types: [Ingress], ingress: [{action: Deny, source: {selector: set == 'large'}}, {action: Pass}]}}\n"
+        .to_owned()
 }
 
 /// Who may talk to an application of a namespace: one of its own, and a team's namespaces.
