@@ -10,13 +10,13 @@ mod kubernetes;
 mod policies;
 mod rules;
 pub mod selector;
+mod services;
 mod sets;
 mod told;
 mod track;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -25,10 +25,11 @@ use items::{Endpoint, Item};
 use policies::{ALLOW_ALL, Compiled};
 use rules::Named;
 use selector::{Expression, Labels};
-use sets::{Definition, ServiceName, ServicePart, Sets};
+use services::Services;
+use sets::Sets;
 
 use crate::program::felix::{self, PolicyId, ToDataplane};
-use crate::resource::calico::{DEFAULT_TIER, Protocol, TierSpec};
+use crate::resource::calico::{DEFAULT_TIER, TierSpec};
 use crate::resource::{Key, Kind, Resource};
 use crate::store::{Change, Plan};
 
@@ -43,7 +44,7 @@ pub struct Agent {
     policies: HashMap<PolicyId, Policy>,
     profiles: HashMap<String, Profile>,
     items: HashMap<ItemId, Item>,
-    services: HashMap<ServiceName, Vec<ServiceEndpoint>>,
+    services: Services,
     pools: BTreeMap<Key, (IpNet, bool)>,
     index: Index,
     selectors: HashMap<Expression, SelectorId>,
@@ -52,17 +53,6 @@ pub struct Agent {
     numbers: Numbers,
     changed: Changed,
     told: Told,
-}
-
-/// Where an endpoint of a service is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceEndpoint {
-    /// Its address.
-    pub address: IpAddr,
-    /// The protocol of the port.
-    pub protocol: Protocol,
-    /// Its own port, not the service's.
-    pub port: u16,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +123,7 @@ impl Default for Agent {
             policies: HashMap::new(),
             profiles: HashMap::from([(ALLOW_ALL.to_owned(), allow_all)]),
             items: HashMap::new(),
-            services: HashMap::new(),
+            services: Services::default(),
             pools: BTreeMap::new(),
             index: Index::default(),
             selectors: HashMap::new(),
@@ -212,6 +202,7 @@ impl Agent {
                     self.set_profile(name, after.and_then(policies::profile_of));
                 }
             }
+            Kind::EndpointSlice => self.set_slice(key, before, after),
             Kind::IpPool => {
                 match after {
                     Some(Resource::IpPool(pool)) => {
@@ -229,22 +220,6 @@ impl Agent {
 
     fn is_here(&self, node: &str) -> bool {
         self.here.as_deref().is_none_or(|here| here == node)
-    }
-
-    /// The endpoints of a service that rules can name are these; none if it is gone.
-    pub fn set_service(&mut self, namespace: &str, name: &str, endpoints: Vec<ServiceEndpoint>) {
-        let service = (namespace.to_owned(), name.to_owned());
-        let old = self.services.remove(&service).unwrap_or_default();
-        for part in [ServicePart::Addresses, ServicePart::Ports] {
-            let id = Definition::Service(service.clone(), part).id();
-            self.sets
-                .change(&id, old.iter().map(|endpoint| endpoint.member(part)), false);
-            self.sets
-                .change(&id, endpoints.iter().map(|endpoint| endpoint.member(part)), true);
-        }
-        if !endpoints.is_empty() {
-            self.services.insert(service, endpoints);
-        }
     }
 
     /// The pools, and whether what leaves each for the world has to leave with an address of the host
@@ -300,68 +275,5 @@ impl Agent {
         messages.append(&mut gone);
         messages.extend(self.sets.gone());
         messages
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resource::{Source, read};
-
-    fn resource(text: &str) -> Resource {
-        read(&[Source::file("a.yaml", text)]).unwrap().remove(0).resource
-    }
-
-    fn texts(messages: &[ToDataplane]) -> Vec<String> {
-        let text = |message: &ToDataplane| match message {
-            ToDataplane::IpSetUpdate(set) => format!("{} {:?}", set.id.split(':').next().unwrap(), set.members),
-            ToDataplane::IpSetDeltaUpdate(delta) => format!("+{:?} -{:?}", delta.added_members, delta.removed_members),
-            other => format!("{other:?}").split('(').next().unwrap().to_owned(),
-        };
-        messages.iter().map(text).collect()
-    }
-
-    #[test]
-    fn rules_follow_services() {
-        let mut agent = Agent::default();
-        let pod = "{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: a}, \
-                   spec: {ipNetworks: [10.0.0.1], interfaceName: if0}}";
-        let policy = "{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: p}, \
-                      spec: {egress: [{action: Allow}], ingress: [{action: Deny}]}}";
-        let mut policy = resource(policy);
-        if let Resource::NetworkPolicy(object) = &mut policy {
-            let services: crate::resource::calico::ServiceMatch = serde_json::from_str(r#"{"name": "db"}"#).unwrap();
-            object.body.spec.egress[0].destination.services = Some(services.clone());
-            object.body.spec.ingress[0].source.services = Some(services);
-        }
-        let at = |port| ServiceEndpoint {
-            address: IpAddr::from([10, 0, 0, 9]),
-            protocol: Protocol::Name("TCP"),
-            port,
-        };
-        agent.set_service("default", "db", vec![at(5432)]);
-        agent.set_service("other", "db", vec![at(1)]);
-        for resource in [resource(pod), policy] {
-            agent.update(&resource.key(), None, Some(&resource));
-        }
-        assert_eq!(
-            texts(&agent.flush()),
-            [
-                "svc [\"10.0.0.9,tcp:5432\"]",
-                "svcnoport [\"10.0.0.9/32\"]",
-                "ActivePolicyUpdate",
-                "WorkloadEndpointUpdate"
-            ]
-        );
-        agent.set_service("default", "db", vec![at(5432), at(5433)]);
-        assert_eq!(texts(&agent.flush()), ["+[\"10.0.0.9,tcp:5433\"] -[]"]);
-        agent.set_service("default", "db", vec![]);
-        assert_eq!(
-            texts(&agent.flush()),
-            [
-                "+[] -[\"10.0.0.9,tcp:5432\", \"10.0.0.9,tcp:5433\"]",
-                "+[] -[\"10.0.0.9/32\"]"
-            ]
-        );
     }
 }

@@ -4,8 +4,8 @@ use super::index::{ItemId, SelectorId};
 use super::items::Item;
 use super::policies::{self, ALLOW_ALL, Compiled};
 use super::selector::{Expression, Labels};
-use super::sets::{Definition, Member, ServicePart};
-use super::{Agent, Policy, ServiceEndpoint, Uses};
+use super::sets::Definition;
+use super::{Agent, Policy, Uses};
 use crate::program::felix::PolicyId;
 use crate::resource::calico::{DEFAULT_TIER, TierSpec};
 use crate::resource::{Key, Resource};
@@ -192,11 +192,7 @@ impl Agent {
                     self.sets.change(id, item.members(definition), true);
                 }
             }
-            Definition::Service(service, part) => {
-                let endpoints = self.services.get(service).into_iter().flatten();
-                self.sets
-                    .change(id, endpoints.map(|endpoint| endpoint.member(*part)), true);
-            }
+            Definition::Service(service, part) => self.fill_service(id, service, *part),
         }
     }
 
@@ -268,16 +264,6 @@ impl Agent {
         let unused = |profile: &super::Profile| profile.rules.is_none() && profile.users.is_empty();
         if self.profiles.get(name).is_some_and(unused) {
             self.profiles.remove(name);
-        }
-    }
-}
-
-impl ServiceEndpoint {
-    /// What it is in a set.
-    pub(super) fn member(&self, part: ServicePart) -> Member {
-        match part {
-            ServicePart::Addresses => Member::Net(self.address.into()),
-            ServicePart::Ports => Member::Port(self.address, self.protocol.number(), self.port),
         }
     }
 }

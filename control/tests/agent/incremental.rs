@@ -38,6 +38,7 @@ const RULES: &[&str] = &[
     "[{action: Pass, source: {notSelector: \"has(tier)\"}}, {action: Deny, source: {namespaceSelector: \"team == 'blue'\"}}]",
     "[{action: Allow, source: {namespaceSelector: global(), nets: [10.0.0.0/8]}}]",
     "[{action: Allow, protocol: UDP, source: {selector: all(), notPorts: [dns, '1:9']}}]",
+    "[{action: Allow, OTHER: {services: {name: s0, namespace: red}}}, {action: Allow, OTHER: {services: {name: s1, namespace: blue}}}]",
 ];
 
 fn of<'a>(list: &[&'a str], at: usize) -> &'a str {
@@ -51,6 +52,9 @@ type Parts = (&'static str, &'static str, String, String);
 
 impl Step {
     fn yaml(&self) -> String {
+        if self.kind == 12 {
+            return self.slice();
+        }
         let (version, kind, metadata, spec) = match self.kind {
             0..=4 => self.policy(),
             5..=9 => self.item(),
@@ -62,7 +66,7 @@ impl Step {
     fn policy(&self) -> Parts {
         let (name, shape) = (self.name, self.shape);
         let (selector, namespace) = (of(SELECTORS, shape), of(NAMESPACES, name));
-        let (ingress, egress) = (of(RULES, shape / 3), of(RULES, shape / 5));
+        let (ingress, egress) = (rules(shape / 3, "source"), rules(shape / 5, "destination"));
         let order = ["", "order: 1, ", "order: 10, ", "order: -3.5, "][shape % 4];
         let tier = ["", "tier: t0, ", "tier: t1, "][shape % 3];
         let early = ["doNotTrack: true, applyOnForward: true, ", "applyOnForward: true, "][shape % 2];
@@ -125,9 +129,27 @@ impl Step {
         }
     }
 
+    /// Two slices in each namespace, which change addresses, ports and the service they belong to.
+    fn slice(&self) -> String {
+        let (name, shape, namespace) = (self.name, self.shape, of(NAMESPACES, self.name));
+        let service = ["s0", "s1"][shape % 2];
+        let addresses = ["[10.0.0.1]", "[10.0.0.1, 10.0.0.2]", "[10.0.0.3]"][shape % 3];
+        let ports = [
+            "[]",
+            "[{port: 80}]",
+            "[{name: a, port: 80}, {name: b, protocol: UDP, port: 53}]",
+            "[{}]",
+        ][shape % 4];
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{name: e{name}, namespace: {namespace}, labels: {{kubernetes.io/service-name: {service}}}}}\n\
+             endpoints: [{{addresses: {addresses}}}]\nports: {ports}\n"
+        )
+    }
+
     fn profile(&self) -> Parts {
         let (namespace, team) = (of(NAMESPACES, self.name), ["blue", "green"][self.shape % 2]);
-        let (rules, labels) = (of(RULES, self.shape / 3), of(LABELS, self.shape / 2));
+        let (rules, labels) = (rules(self.shape / 3, "source"), of(LABELS, self.shape / 2));
         match self.kind {
             10 => (
                 "v1",
@@ -143,8 +165,12 @@ impl Step {
     }
 }
 
+fn rules(at: usize, other: &str) -> String {
+    of(RULES, at).replace("OTHER", other)
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..12usize, 0..4usize, 0..60usize, prop::bool::weighted(0.25));
+    let step = (0..13usize, 0..4usize, 0..60usize, prop::bool::weighted(0.25));
     let step = step.prop_map(|(kind, name, shape, removed)| Step {
         kind,
         name,

@@ -6,4 +6,5 @@ mod incremental;
 mod messages;
 mod recipes;
 mod selectors;
+mod services;
 mod verdict;

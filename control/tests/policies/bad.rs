@@ -107,6 +107,24 @@ const POLICIES: &[Case] = &[
         "which is for ingress",
     ),
     (
+        "NetworkPolicy",
+        "{egress: [{action: Allow, source: {services: {name: a}}}]}",
+        "spec.egress[0].source.services",
+        "write it at `destination`",
+    ),
+    (
+        "NetworkPolicy",
+        "{egress: [{action: Allow, protocol: TCP, destination: {services: {name: a}, ports: [80]}}]}",
+        "spec.egress[0].destination.services",
+        "stands beside other fields",
+    ),
+    (
+        "GlobalNetworkPolicy",
+        "{egress: [{action: Allow, destination: {services: {name: a}}}]}",
+        "spec.egress[0].destination.services.namespace",
+        "is missing",
+    ),
+    (
         "StagedNetworkPolicy",
         "{stagedAction: Perhaps}",
         "spec.stagedAction",
@@ -271,15 +289,33 @@ const RULES: &[Case] = &[
     ),
     (
         "",
-        "{action: Allow, protocol: TCP, destination: {services: {name: a}, ports: [80]}}",
-        "spec.ingress[1].destination.services",
+        "{action: Allow, source: {services: {name: a}, nets: [10.0.0.0/8]}}",
+        "spec.ingress[1].source.services",
         "stands beside other fields",
+    ),
+    (
+        "",
+        "{action: Allow, source: {services: {name: a}, serviceAccounts: {names: [a]}}}",
+        "spec.ingress[1].source.services",
+        "stands beside other fields",
+    ),
+    (
+        "",
+        "{action: Allow, source: {services: {name: 'A B'}}}",
+        "spec.ingress[1].source.services.name",
+        "is not a name",
+    ),
+    (
+        "",
+        "{action: Allow, source: {services: {name: a, namespace: a.b}}}",
+        "spec.ingress[1].source.services.namespace",
+        "is not a name",
     ),
     (
         "",
         "{action: Allow, destination: {services: {name: a}}}",
         "spec.ingress[1].destination.services",
-        "is not known here yet",
+        "write it at `source`",
     ),
     (
         "",

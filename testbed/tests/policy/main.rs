@@ -2,7 +2,9 @@
 //! change does to connections.
 
 mod messages;
+mod messages;
 mod oracle;
+mod services;
 
 use std::net::IpAddr;
 

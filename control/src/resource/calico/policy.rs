@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fields;
-use super::rule::{Rule, check_rules};
+use super::rule::{Place, Rule, check_rules};
 use crate::agent::selector::Selector;
 use crate::resource::{Body, Invalid, Key, Kind, Reference};
 
@@ -113,8 +113,12 @@ impl PolicySpec {
             }
         }
         self.check_stage()?;
-        check_rules(&self.ingress, "spec.ingress")?;
-        check_rules(&self.egress, "spec.egress")
+        let at = |direction| Place {
+            direction,
+            namespaced: kind.namespaced(),
+        };
+        check_rules(&self.ingress, at(PolicyType::Ingress))?;
+        check_rules(&self.egress, at(PolicyType::Egress))
     }
 
     fn check_kind(&self, kind: Kind) -> Result<(), Invalid> {

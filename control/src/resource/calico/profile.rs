@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::fields;
-use super::rule::{Rule, check_rules};
+use super::policy::PolicyType;
+use super::rule::{Place, Rule, check_rules};
 use crate::resource::{Body, Invalid};
 
 /// The body of a Profile.
@@ -53,8 +54,12 @@ impl Body for Profile {
     }
 
     fn check(&self) -> Result<(), Invalid> {
-        check_rules(&self.spec.ingress, "spec.ingress")?;
-        check_rules(&self.spec.egress, "spec.egress")
+        let at = |direction| Place {
+            direction,
+            namespaced: false,
+        };
+        check_rules(&self.spec.ingress, at(PolicyType::Ingress))?;
+        check_rules(&self.spec.egress, at(PolicyType::Egress))
     }
 
     fn check_name(name: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fields::{self, Ports, Protocol};
+use super::policy::PolicyType;
 use crate::agent::selector::Selector;
 use crate::resource::{Invalid, check_label};
 
@@ -113,7 +114,8 @@ pub struct EntityRule {
     /// Endpoints of these service accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccountMatch>,
-    /// The endpoints of a service, with its ports. Refused by name: the agent is not told of services yet.
+    /// The endpoints of a service: as where packets go with their ports and nothing beside it, as where they come from
+    /// with ports beside it at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<ServiceMatch>,
     /// One of these ports.
@@ -153,8 +155,21 @@ impl EntityRule {
     }
 }
 
-/// Whether the rules of one direction, which stand at `field`, go together.
-pub(super) fn check_rules(rules: &[Rule], field: &str) -> Result<(), Invalid> {
+/// Where rules stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The direction, as seen from an endpoint.
+    pub(super) direction: PolicyType,
+    /// Whether what they stand in has a namespace, which is then theirs.
+    pub(super) namespaced: bool,
+}
+
+/// Whether the rules of one direction go together.
+pub(super) fn check_rules(rules: &[Rule], place: Place) -> Result<(), Invalid> {
+    let field = match place.direction {
+        PolicyType::Ingress => "spec.ingress",
+        PolicyType::Egress => "spec.egress",
+    };
     if rules.len() > RULES_MAX {
         let reason = format!(
             "has {} rules; expected at most {RULES_MAX}: write sets, not addresses",
@@ -163,7 +178,7 @@ pub(super) fn check_rules(rules: &[Rule], field: &str) -> Result<(), Invalid> {
         return Err(Invalid::at(field, reason));
     }
     for (at, rule) in rules.iter().enumerate() {
-        check_rule(rule).map_err(|Invalid { field: inner, reason }| {
+        check_rule(rule, place).map_err(|Invalid { field: inner, reason }| {
             let dot = if inner.is_empty() { "" } else { "." };
             Invalid::at(format!("{field}[{at}]{dot}{inner}"), reason)
         })?;
@@ -171,7 +186,7 @@ pub(super) fn check_rules(rules: &[Rule], field: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_rule(rule: &Rule) -> Result<(), Invalid> {
+fn check_rule(rule: &Rule, place: Place) -> Result<(), Invalid> {
     if rule.http.is_some() {
         let reason = "matches HTTP, which is inside of connections; say it in a proxy, and protocol and ports here";
         return Err(Invalid::at("http", reason));
@@ -190,9 +205,8 @@ fn check_rule(rule: &Rule) -> Result<(), Invalid> {
         fields::not_global(end.selector.as_ref(), &format!("{name}.selector"))?;
         fields::not_global(end.not_selector.as_ref(), &format!("{name}.notSelector"))?;
         check_accounts(end, name)?;
-        check_services(end, name)?;
     }
-    Ok(())
+    check_services(rule, place)
 }
 
 fn check_icmp(rule: &Rule) -> Result<(), Invalid> {
@@ -262,29 +276,41 @@ fn check_accounts(end: &EntityRule, name: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_services(end: &EntityRule, name: &str) -> Result<(), Invalid> {
+/// A service is who a packet goes to or comes from, at the other end.
+fn check_services(rule: &Rule, place: Place) -> Result<(), Invalid> {
+    let (source, destination) = (("source", &rule.source), ("destination", &rule.destination));
+    let ((near, own), (far, end), ports_beside) = match place.direction {
+        PolicyType::Ingress => (destination, source, true),
+        PolicyType::Egress => (source, destination, false),
+    };
+    if own.services.is_some() {
+        let reason = format!("is the policy's own end in this direction, which its selector says; write it at `{far}`");
+        return Err(Invalid::at(format!("{near}.services"), reason));
+    }
     let Some(service) = &end.services else {
         return Ok(());
     };
-    let field = format!("{name}.services");
-    let alone = EntityRule {
+    let field = format!("{far}.services");
+    let mut alone = EntityRule {
         services: end.services.clone(),
         ..EntityRule::default()
     };
+    if ports_beside {
+        alone.ports.clone_from(&end.ports);
+        alone.not_ports.clone_from(&end.not_ports);
+    }
     if *end != alone {
         let reason =
             "stands beside other fields; a service says addresses and ports by itself, so leave the others out";
         return Err(Invalid::at(field, reason));
     }
     check_label(&service.name).map_err(|reason| Invalid::at(format!("{field}.name"), reason))?;
-    let namespace = service.namespace.as_deref().map_or(Ok(()), check_label);
-    namespace.map_err(|reason| Invalid::at(format!("{field}.namespace"), reason))?;
-    // A rule of an unknown service would match nothing, and a Deny would let through what it was meant to stop.
-    let reason = format!(
-        "service {} is not known here yet; select its endpoints, and name its port",
-        service.name
-    );
-    Err(Invalid::at(field, reason))
+    match &service.namespace {
+        Some(namespace) => check_label(namespace),
+        None if place.namespaced => Ok(()),
+        None => Err("is missing, and there is none to take its place; say where the service is".to_owned()),
+    }
+    .map_err(|reason| Invalid::at(format!("{field}.namespace"), reason))
 }
 
 fn ip_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
