@@ -24,7 +24,7 @@ pub struct Rule {
     pub excluded: Vec<Prefix>,
     /// They leave by this port; by any where there is none.
     pub out_port: Option<PortId>,
-    /// Their new source address is one of these, of their family; at least one.
+    /// Their new source address is one of these, of their family; where there is none, the one of the port they leave by.
     pub addresses: Vec<IpAddr>,
     /// Their new source port is one of these.
     pub ports: RangeInclusive<u16>,
@@ -48,25 +48,31 @@ pub struct Connecting {
 pub struct Rules(pub Vec<Rule>);
 
 impl Rules {
-    /// The address and the ports that a connection gets, if any.
-    pub fn translate(&self, connecting: &Connecting) -> Option<Pool> {
-        let rule = self.0.iter().find(|rule| rule.matches(connecting))?;
-        // Equal for all connections of a client.
-        let hash = match connecting.source {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits() as u64 ^ (address.to_bits() >> 64) as u64,
-        };
-        let count = rule.addresses.len() as u64;
-        let at = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % count.max(1);
-        Some(Pool {
-            address: *rule.addresses.get(at as usize)?,
-            first: *rule.ports.start(),
-            last: *rule.ports.end(),
-        })
+    /// The rule that a connection falls under, if any.
+    pub fn find(&self, connecting: &Connecting) -> Option<&Rule> {
+        self.0.iter().find(|rule| rule.matches(connecting))
     }
 }
 
 impl Rule {
+    /// The address and the ports that connections of `client` get, where `own` answers with the address of the port they
+    /// leave by. None where that is asked for, and there is none.
+    pub fn pool(&self, client: IpAddr, own: impl FnOnce() -> Option<IpAddr>) -> Option<Pool> {
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        if self.addresses.is_empty() {
+            return own().map(|address| Pool { address, first, last });
+        }
+        // Equal for all connections of a client.
+        let hash = match client {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits() as u64 ^ (address.to_bits() >> 64) as u64,
+        };
+        let count = self.addresses.len() as u64;
+        let at = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % count;
+        let address = *self.addresses.get(at as usize)?;
+        Some(Pool { address, first, last })
+    }
+
     fn matches(&self, connecting: &Connecting) -> bool {
         let within = |prefixes: &[Prefix], address| {
             prefixes
@@ -156,7 +162,7 @@ mod tests {
     #[test]
     fn a_rule_matches_what_it_says() {
         let rules = Rules(vec![rule()]);
-        let gets = |source, target, port| rules.translate(&connecting(source, target, port)).is_some();
+        let gets = |source, target, port| rules.find(&connecting(source, target, port)).is_some();
         assert!(gets("10.1.2.3", "8.8.8.8", 2));
         assert!(!gets("10.2.2.3", "8.8.8.8", 2), "from elsewhere");
         assert!(!gets("10.1.2.3", "10.9.9.9", 2), "to what is excluded");
@@ -169,11 +175,24 @@ mod tests {
         let rules = Rules(vec![rule()]);
         let address = |host: u8, target: u8| {
             let connecting = connecting(&format!("10.1.2.{host}"), &format!("8.8.8.{target}"), 2);
-            rules.translate(&connecting).unwrap().address
+            let rule = rules.find(&connecting).unwrap();
+            rule.pool(connecting.source, || None).unwrap().address
         };
         assert!((0..50).all(|target| address(7, target) == address(7, 0)));
         let used: BTreeSet<_> = (0..50).map(|host| address(host, 0)).collect();
         assert_eq!(used.len(), 2);
+    }
+
+    #[test]
+    fn without_addresses_it_is_the_ports_own() {
+        let rule = Rule {
+            addresses: vec![],
+            ..rule()
+        };
+        let client = "10.1.2.3".parse().unwrap();
+        let own: IpAddr = "198.51.100.1".parse().unwrap();
+        assert_eq!(rule.pool(client, || Some(own)), Some(Pool::whole(own)));
+        assert_eq!(rule.pool(client, || None), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use fastpath::generation::Generation;
+use fastpath::meta::VrfId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
@@ -18,7 +19,7 @@ use super::services::Balancing;
 use super::views::Views;
 use super::{PlaneOptions, State};
 use crate::connections::Connections;
-use crate::resource::{Kind, Resource, SourceNatSpec};
+use crate::resource::{Kind, PortRange, Resource, SourceNatSpec};
 use crate::show::memory::MemoryView;
 use crate::store::Plan;
 use crate::wiring;
@@ -29,6 +30,8 @@ pub(super) struct Flows {
     timeouts: Timeouts,
     rules: Publisher<Rules>,
     sources: BTreeMap<String, SourceNatSpec>,
+    /// Whether what leaves a pool gets another source.
+    outgoing: bool,
 }
 
 /// What a plan replaced, to be put back if it is refused.
@@ -47,6 +50,7 @@ impl Flows {
             timeouts: Timeouts::default(),
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
+            outgoing: false,
         })
     }
 
@@ -62,7 +66,7 @@ impl Flows {
 
     /// Whether anything asks for connections to be known.
     pub fn are_wanted(&self) -> bool {
-        !self.sources.is_empty()
+        self.outgoing || !self.sources.is_empty()
     }
 
     pub fn reclaim(&mut self) {
@@ -149,10 +153,32 @@ impl State {
             addresses: spec.pool().map(|(_, address)| address).collect(),
             ports: spec.ports.0.clone(),
         });
-        let rules = Rules(rules.collect());
+        // What is written about an address comes before what holds for its pool.
+        let outgoing = outgoing(&self.agent.pools());
+        let is_outgoing = outgoing.is_some();
+        let rules = Rules(rules.chain(outgoing).collect());
         if *self.flows.rules.current() != rules {
             self.flows.rules.publish(rules);
         }
+        if self.flows.outgoing != is_outgoing {
+            self.flows.outgoing = is_outgoing;
+            self.publish_interfaces();
+        }
         self.flows.tracking.generation.advance();
     }
+}
+
+/// What goes from a pool with `natOutgoing` to an address in no pool gets the address of the port that it leaves by.
+fn outgoing(pools: &[(IpNet, bool)]) -> Option<Rule> {
+    let prefix = |net: &IpNet| (net.addr(), net.prefix_len());
+    let sources = pools.iter().filter(|(_, outgoing)| *outgoing);
+    let sources: Vec<_> = sources.map(|(net, _)| prefix(net)).collect();
+    (!sources.is_empty()).then(|| Rule {
+        vrf: VrfId::default(),
+        sources,
+        excluded: pools.iter().map(|(net, _)| prefix(net)).collect(),
+        out_port: None,
+        addresses: vec![],
+        ports: PortRange::default().0,
+    })
 }

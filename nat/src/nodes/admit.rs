@@ -211,16 +211,23 @@ impl Moment<'_> {
         let Some(out_port) = self.out_port(meta) else {
             return Ok(None);
         };
-        if masquerade {
-            let own = self.interfaces.source_for(out_port, meta.vrf, meta.target.ip());
-            return own.map(|address| Some(Pool::whole(address))).ok_or(Drop::NoAddress);
-        }
-        Ok(self.rules.translate(&Connecting {
-            vrf: meta.vrf,
-            source: meta.source.ip(),
-            target: meta.target.ip(),
-            out_port,
-        }))
+        let (source, target) = (meta.source.ip(), meta.target.ip());
+        let own = || self.interfaces.source_for(out_port, meta.vrf, target);
+        let pool = if masquerade {
+            own().map(Pool::whole)
+        } else {
+            let connecting = Connecting {
+                vrf: meta.vrf,
+                source,
+                target,
+                out_port,
+            };
+            match self.rules.find(&connecting) {
+                Some(rule) => rule.pool(source, own),
+                None => return Ok(None),
+            }
+        };
+        pool.map(Some).ok_or(Drop::NoAddress)
     }
 
     /// Where a packet leaves; none if it is for us.

@@ -1,6 +1,7 @@
 //! Connections through the real wiring, in simulated time and without root.
 
 mod icmp;
+mod pools;
 mod snat;
 mod tracking;
 
