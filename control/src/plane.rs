@@ -241,9 +241,21 @@ impl State {
         self.manual_ns.unwrap_or_else(|| self.clock.now_ns())
     }
 
-    /// Carries a plan out. Ports first, for what they need can be missing; then tunnels, addresses, neighbours and
-    /// routes.
+    /// Carries a plan out. What touches neither ports nor routes looks at none of them: agents change policy and services
+    /// often.
     fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
+        if plan.is_of_ours() {
+            self.apply_ours(plan)?;
+        }
+        self.balancing.apply(plan);
+        self.track();
+        self.tell_resources(plan);
+        self.publish_flows();
+        Ok(())
+    }
+
+    /// Ports first, for what they need can be missing; then tunnels, addresses, neighbours and routes.
+    fn apply_ours(&mut self, plan: &Plan) -> Result<(), Refusal> {
         self.learn_vrfs(plan)?;
         let opened = self.prepare_ports(plan)?;
         if let Err(refusal) = self.prepare_tunnels(plan) {
@@ -257,12 +269,9 @@ impl State {
                 self.finish_tunnels(plan);
                 self.finish_ports(opened);
                 self.choose_tunnel_sources(plan);
-                self.balancing.apply(plan);
                 self.publish_interfaces();
                 self.place_node_ports();
                 self.describe_ports();
-                self.tell_resources(plan);
-                self.publish_flows();
                 Ok(())
             }
             Err(refusal) => {

@@ -82,6 +82,12 @@ impl Plan {
         self.changes.iter().all(|planned| planned.change == Change::Unchanged)
     }
 
+    /// Whether it names resources of our own (ports, routes and what belongs to them), not only of Calico and Kubernetes.
+    pub fn is_of_ours(&self) -> bool {
+        let ours = |planned: &Planned| planned.key.kind.api_version() == Kind::Port.api_version();
+        self.changes.iter().any(ours)
+    }
+
     /// The resources of one kind that really change.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Planned> {
         self.changes

@@ -160,10 +160,8 @@ impl State {
         if *self.flows.rules.current() != rules {
             self.flows.rules.publish(rules);
         }
-        if self.flows.outgoing != is_outgoing {
-            self.flows.outgoing = is_outgoing;
-            self.publish_interfaces();
-        }
+        self.flows.outgoing = is_outgoing;
+        self.track();
         self.flows.tracking.generation.advance();
     }
 }

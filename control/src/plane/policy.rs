@@ -59,7 +59,7 @@ impl State {
         }
         if self.policy.publish() {
             // From the first endpoint on, packets are tracked; what was decided before is stale.
-            self.publish_interfaces();
+            self.track();
             self.flows.tracking.generation.advance();
         }
         for warning in self.policy.take_warnings() {

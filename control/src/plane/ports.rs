@@ -386,6 +386,19 @@ impl State {
         }
     }
 
+    /// Packets belong to connections from when something asks for it until nothing does.
+    pub(super) fn track(&mut self) {
+        let tracked = self.is_tracked();
+        let interfaces = self.interfaces.current();
+        if interfaces.ports.iter().flatten().any(|port| port.tracked != tracked) {
+            self.publish_interfaces();
+        }
+    }
+
+    fn is_tracked(&self) -> bool {
+        self.flows.are_wanted() || self.balancing.is_wanted() || self.policy.in_force()
+    }
+
     /// Shows nodes the ports as they are now, and tells adjacencies their link addresses and MTUs.
     pub(super) fn publish_interfaces(&mut self) {
         let ports: Vec<(PortId, [u8; 6], u16)> = self
@@ -396,7 +409,7 @@ impl State {
         ports
             .into_iter()
             .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
-        let tracked = self.flows.are_wanted() || self.balancing.is_wanted() || self.policy.in_force();
+        let tracked = self.is_tracked();
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
         let interfaces = self
             .ports

@@ -19,7 +19,11 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
     for (key, resource) in &affected {
         result.check_references(key, resource)?;
     }
-    let connected = result.connected()?;
+    let needs_links = |(key, _): &(&Key, _)| LINKED.contains(&key.kind);
+    let connected = match affected.iter().any(needs_links) {
+        true => result.connected()?,
+        false => vec![],
+    };
     for (key, resource) in &affected {
         match &***resource {
             Resource::Route(route) => result.check_gateways(key, &route.body, &connected)?,
@@ -308,6 +312,15 @@ impl<'a> Resulting<'a> {
         }
     }
 }
+
+/// Interfaces, and what stands on their prefixes.
+const LINKED: [Kind; 5] = [
+    Kind::Port,
+    Kind::WireguardInterface,
+    Kind::Route,
+    Kind::Neighbor,
+    Kind::SourceNat,
+];
 
 /// The kinds that packets come and go by.
 const INTERFACES: [Kind; 2] = [Kind::Port, Kind::WireguardInterface];
