@@ -141,7 +141,7 @@ impl Both {
         match made {
             Ok(leg) => {
                 if self.connections.len() == self.table.capacity() as usize {
-                    self.evicted();
+                    self.evicted(new);
                 }
                 let fresh = !self.legs.contains_key(&there) && !self.legs.contains_key(&back);
                 assert!(fresh, "a key twice");
@@ -155,8 +155,8 @@ impl Both {
                 self.legs.insert(back, leg + 1);
                 self.legs.insert(there, leg);
             }
-            Err(Refused::Exists(leg)) => assert_eq!(self.legs[&there], leg),
-            Err(Refused::ReverseTaken(leg)) => assert_eq!(self.legs[&back], leg),
+            Err(Refused::Exists(leg)) => self.was_there(&there, leg),
+            Err(Refused::ReverseTaken(leg)) => self.was_there(&back, leg),
             Err(Refused::Full) => {
                 assert_eq!(self.connections.len(), self.table.capacity() as usize);
                 // What ages out of the ring of the unconfirmed has to wait for its idle time.
@@ -165,11 +165,23 @@ impl Both {
         }
     }
 
-    /// Somebody had to go, who was never answered; of several whom a batch made go, the oldest first.
-    fn evicted(&mut self) {
+    /// A key that was refused has a leg, or had one until something later in its batch took its place.
+    fn was_there(&self, key: &Key, leg: LegId) {
+        match self.legs.get(key) {
+            Some(known) => assert_eq!(*known, leg),
+            None => assert!(self.ending.iter().any(|keys| keys.contains(key)), "nobody had that key"),
+        }
+    }
+
+    /// Somebody had to go, who was never answered. Of several whom a batch made go, who had a key of the new one went before
+    /// it, and else the oldest; but a number that is used again eight times meanwhile may go before its turn, for it is
+    /// taken for its first use.
+    fn evicted(&mut self, new: &New) {
         let is_gone = |leg: LegId, known: &Known| self.table.find(&known.keys[0]) != Some(leg);
         let gone = self.connections.iter().filter(|(leg, known)| is_gone(**leg, known));
-        let (leg, known) = gone.min_by_key(|(_, known)| known.age).expect("one more than fit");
+        let before = |known: &Known| known.keys.iter().any(|key| new.keys.contains(key));
+        let first = gone.min_by_key(|(_, known)| (!before(known), known.age));
+        let (leg, known) = first.expect("one more than fit");
         assert!(!known.answered, "answered, and evicted");
         self.forget(*leg);
     }

@@ -2,7 +2,6 @@
 //! change does to connections.
 
 mod messages;
-mod messages;
 mod oracle;
 mod services;
 
