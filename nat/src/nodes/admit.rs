@@ -83,17 +83,7 @@ impl Node for Admit {
             generation: self.decided.get(),
             now: Tick::from_ns(turn.now_ns),
         };
-        batch.each(|mut packet| {
-            if packet.meta.flow != NONE {
-                if packet.meta.reserved & MOVED == 0 {
-                    moment.renew(packet.meta);
-                    return Ok(Next::Rewrite);
-                }
-                moment.end(packet.meta)?;
-            }
-            moment.begin(&mut packet)?;
-            Ok(Next::Rewrite)
-        });
+        batch.each(|mut packet| moment.admit(&mut packet));
     }
 
     fn describe(seen: &Seen) -> String {
@@ -113,6 +103,18 @@ struct Moment<'a> {
 }
 
 impl Moment<'_> {
+    fn admit(&mut self, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+        if packet.meta.flow != NONE {
+            if packet.meta.reserved & MOVED == 0 {
+                self.renew(packet.meta);
+                return Ok(Next::Rewrite);
+            }
+            self.end(packet.meta)?;
+        }
+        self.begin(packet)?;
+        Ok(Next::Rewrite)
+    }
+
     fn renew(&self, meta: &Meta) {
         // An error goes where its connection does, and says nothing about it.
         if !is_icmp_error(meta) {
@@ -170,7 +172,13 @@ impl Moment<'_> {
                 .try_source(meta, there, starts, source)?
                 .ok_or(Drop::PortsExhausted);
         }
-        for port in pool.candidates(meta.source.port, meta.hash) {
+        // A tunnel of ours may speak with that very port to the same end.
+        let interfaces = self.interfaces;
+        let listens = |port| meta.protocol == protocol::UDP && interfaces.listener(meta.vrf, port).is_some();
+        for port in pool
+            .candidates(meta.source.port, meta.hash)
+            .filter(|port| !listens(*port))
+        {
             if let Some(leg) = self.try_source(meta, there, starts, Endpoint { address, port })? {
                 return Ok(leg);
             }

@@ -9,7 +9,7 @@ use fastpath::meta::VrfId;
 use fastpath::rib::Target;
 use nat::snat::Rule;
 use packets::{ECHO, End, Plain, SCTP, TCP, UDP, error, open_error};
-use plane::{INSIDE, OUTSIDE, Plane};
+use plane::{INSIDE, OUTSIDE, Plane, TUNNEL};
 use std::collections::BTreeSet;
 
 const PROTOCOLS: [u8; 5] = [TCP, UDP, ECHO, SCTP, 47];
@@ -113,6 +113,19 @@ fn two_clients_with_one_port_get_two() {
             assert!(used.insert(sent.source), "somebody else has {:?}", sent.source);
             let back = plane.pass(OUTSIDE, &answer(&sent));
             assert_eq!(back.map(|back| back.target), Some(client));
+        }
+    }
+}
+
+#[test]
+fn a_port_that_a_tunnel_listens_on_is_nobody_elses() {
+    let mut plane = Plane::new(100, masquerade(1024..=65535));
+    for (protocol, given_away) in [(UDP, false), (TCP, true)] {
+        for (client, server) in PAIRS {
+            let there = Plain::new(protocol, end(client, TUNNEL), end(server, TUNNEL));
+            let sent = plane.pass(INSIDE, &there).expect("it goes on");
+            assert_eq!(sent.source.1 == TUNNEL, given_away, "{sent:?}");
+            assert_eq!(plane.pass(OUTSIDE, &answer(&sent)), Some(answer(&there)));
         }
     }
 }

@@ -10,7 +10,7 @@ use fastpath::fib::{self, Pages};
 use fastpath::forwarding::{Forwarding, LinkState};
 use fastpath::generation::Generation;
 use fastpath::graph::Graph;
-use fastpath::interfaces::{Interface, Interfaces};
+use fastpath::interfaces::{Interface, Interfaces, Listener};
 use fastpath::meta::{PortId, VrfId};
 use fastpath::nodes::adjacency::{self, Adjacency};
 use fastpath::nodes::icmp_error::{self, IcmpError};
@@ -38,6 +38,8 @@ use std::sync::Arc;
 
 pub const INSIDE: usize = 0;
 pub const OUTSIDE: usize = 1;
+/// A UDP port that a tunnel listens on.
+pub const TUNNEL: u16 = 51820;
 
 pub struct Plane {
     worker: ManualWorker,
@@ -58,7 +60,11 @@ impl Plane {
         let mut rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
         let interfaces = Publisher::new(Interfaces {
             ports: [INSIDE, OUTSIDE].map(interface).into(),
-            listeners: vec![],
+            listeners: vec![Listener {
+                vrf: VrfId(0),
+                udp_port: TUNNEL,
+                port: PortId(OUTSIDE as u16),
+            }],
         });
         let shape = Shape {
             connections,
