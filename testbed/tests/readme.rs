@@ -116,6 +116,19 @@ fn the_resources_in_the_pages_are_understood() {
     missing.none();
 }
 
+/// The other pages show resources too, which stand on ports of their reader's.
+#[test]
+fn the_resources_in_other_pages_can_be_read() {
+    for page in ["docs/nat.md", "docs/services.md", "docs/policy.md"] {
+        let fences = fences(&text(page), "yaml");
+        assert!(!fences.is_empty(), "{page} shows no resource");
+        for documents in fences {
+            let read = read(&[Source::file(page, documents)]);
+            assert!(!read.unwrap_or_else(|refusal| panic!("{refusal}")).is_empty(), "{page}");
+        }
+    }
+}
+
 #[test]
 fn every_dependency_has_its_reason() {
     let manifest: Table = text("Cargo.toml").parse().unwrap();
