@@ -5,6 +5,7 @@ use super::{CHUNK, Frontend, Lead, Member, PROTOCOLS, PoolId, Services};
 use fastpath::meta::VrfId;
 use fastpath::publish::{Publisher, Reader};
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// All services, as control keeps them. What it changes, workers see once it is published.
@@ -41,7 +42,7 @@ impl Book {
     }
 
     /// What was last published.
-    pub fn published(&self) -> Arc<Services> {
+    pub fn published(&self) -> impl Deref<Target = Services> + use<> {
         self.publisher.current()
     }
 
