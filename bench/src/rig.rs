@@ -302,6 +302,7 @@ fn port(number: u8, tracked: bool) -> Option<Interface> {
         mtu: 1500,
         vrf: VrfId(0),
         tracked,
+        shared: false,
         addresses: addresses.into(),
     })
 }

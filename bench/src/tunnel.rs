@@ -223,6 +223,7 @@ fn interfaces() -> Interfaces {
             mtu,
             vrf: VrfId(0),
             tracked: false,
+            shared: false,
             addresses: vec![(address.into(), 24)],
         })
     };

@@ -6,6 +6,7 @@ mod flows;
 mod neighbours;
 mod policy;
 mod ports;
+mod punt;
 mod routes;
 mod services;
 mod trace;
@@ -149,6 +150,7 @@ struct State {
     routes: BTreeMap<String, RouteSpec>,
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
+    punting: punt::Punting,
     policy: Enforcement,
     agent: Agent,
     trace: Trace,
@@ -229,6 +231,7 @@ impl State {
             routes: BTreeMap::new(),
             permanent: BTreeMap::new(),
             flows,
+            punting: punt::Punting::default(),
             policy,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
@@ -251,6 +254,7 @@ impl State {
         self.track();
         self.tell_resources(plan);
         self.publish_flows();
+        self.claim();
         Ok(())
     }
 
@@ -294,6 +298,7 @@ impl State {
         self.heed_events();
         self.tend_neighbours();
         self.tend_ports();
+        self.tend_punting();
         self.interfaces.reclaim();
         self.wireguard.reclaim();
         self.balancing.book.reclaim();

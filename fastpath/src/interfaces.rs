@@ -19,6 +19,8 @@ pub struct Interface {
     pub vrf: VrfId,
     /// What comes in here belongs to flows.
     pub tracked: bool,
+    /// The kernel has its addresses, too, and gets what is for them; few of their ports are ours.
+    pub shared: bool,
     /// Its addresses and the lengths of their subnets' prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
 }

@@ -4,6 +4,8 @@
 //! referred to is published before what refers to it; what is given up is used again only when every worker has
 //! finished the turn it was in.
 
+mod changes;
+
 use crate::events::Mac;
 use crate::fib::{Pool, Table};
 use crate::forwarding::{ADJACENCIES, Forwarding, GROUP_SLOTS, LinkState, PATHS, Path, Vrf, Vrfs};
@@ -145,6 +147,8 @@ pub struct Rib {
     free_slots: HashMap<u32, Vec<u32>>,
     freed: VecDeque<(u64, Freed)>,
     generation: Generation,
+    /// Prefixes whose routes changed, while somebody wants to know.
+    changed: Option<Vec<(VrfId, IpNet)>>,
 }
 
 /// Most slots of one ECMP group: weights are rounded beyond.
@@ -171,6 +175,7 @@ impl Rib {
             free_slots: HashMap::new(),
             freed: VecDeque::new(),
             generation: Generation::default(),
+            changed: None,
         };
         rib.ensure_vrf(VrfId(0));
         rib
@@ -266,6 +271,7 @@ impl Rib {
             return Err(full);
         }
         self.routes.insert((vrf, net), after);
+        self.note(vrf, net, origin);
         if let Some(old) = before[origin as usize] {
             self.leave_path(old);
         }
@@ -292,6 +298,7 @@ impl Rib {
         } else {
             self.routes.insert((vrf, net), candidates);
         }
+        self.note(vrf, net, origin);
         self.leave_path(old);
         self.generation.advance();
         self.forwarding.announce();
@@ -320,17 +327,6 @@ impl Rib {
             let candidates = self.routes.get(&(vrf, net))?;
             let path = candidates[..origins].iter().flatten().next()?;
             self.keys.get(path)
-        })
-    }
-
-    /// All routes: table, prefix, origin, target. Those that count come first among the routes of one prefix.
-    pub fn iter(&self) -> impl Iterator<Item = (VrfId, IpNet, Origin, Target)> + '_ {
-        self.routes.iter().flat_map(|((vrf, net), candidates)| {
-            let known = ORIGINS
-                .into_iter()
-                .zip(candidates)
-                .filter_map(|(origin, id)| Some((origin, (*id)?)));
-            known.filter_map(|(origin, id)| Some((*vrf, *net, origin, self.keys.get(&id)?.clone())))
         })
     }
 

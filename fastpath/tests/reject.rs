@@ -65,6 +65,7 @@ fn interfaces() -> Publisher<Interfaces> {
         mac: MAC,
         mtu: 1500,
         tracked: false,
+        shared: false,
         vrf: VrfId(0),
         addresses: vec![([10, 1, 0, 1].into(), 24), ("fd00::1".parse().unwrap(), 64)],
     };

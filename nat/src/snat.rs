@@ -111,6 +111,18 @@ impl Pool {
         }
     }
 
+    /// The same on an address that the kernel has, too: only ports that it gives to no connection of its own, unless the
+    /// rule says others. `echo` for the identifiers of ICMP, of which the kernel gives any.
+    pub fn shared(self, echo: bool) -> Self {
+        let ours = if echo { SHARED_IDENTIFIERS } else { SHARED_PORTS };
+        let (first, last) = (self.first.max(*ours.start()), self.last.min(*ours.end()));
+        if first > last {
+            self
+        } else {
+            Self { first, last, ..self }
+        }
+    }
+
     /// Up to [`TRIES`] different ports to try in order: first the client's own, where that is one of them; then from a
     /// place that `hash` chooses, those of the same parity (RFC 4787 REQ-4 for those that still care).
     pub fn candidates(&self, own: u16, hash: u32) -> impl Iterator<Item = u16> {
@@ -130,6 +142,12 @@ impl Pool {
             .take(TRIES)
     }
 }
+
+/// Ports of ours on an address that we share with the kernel: those above its own (`net.ipv4.ip_local_port_range`, 32768
+/// to 60999 unless changed).
+pub const SHARED_PORTS: RangeInclusive<u16> = 61000..=u16::MAX;
+/// Identifiers of ICMP echo that are ours there. The kernel has no range for its own: one ping in 256 of the host's is lost.
+pub const SHARED_IDENTIFIERS: RangeInclusive<u16> = 65280..=u16::MAX;
 
 /// Ports tried for one connection: with as many of them taken towards one place, the pool is as good as used up.
 pub const TRIES: usize = 128;

@@ -46,6 +46,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "fastpath/src/port/xdp/interface.rs",
         "asks and sets network devices by ioctl",
     ),
+    (
+        "fastpath/src/port/xdp/claims.rs",
+        "loads the program of claims, and its map",
+    ),
     ("fastpath/src/port/xdp/program.rs", "loads and attaches the XDP program"),
     ("fastpath/src/port/xdp/ring.rs", "rings shared with the kernel"),
     ("fastpath/src/port/xdp/socket.rs", "AF_XDP sockets through libxdp"),

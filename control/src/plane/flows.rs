@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use fastpath::generation::Generation;
@@ -9,7 +10,7 @@ use fastpath::meta::VrfId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
-use nat::snat::{Rule, Rules};
+use nat::snat::{Rule, Rules, SHARED_PORTS};
 use nat::table::{Shape, Table};
 use nat::time::Tick;
 use nat::timeouts::Timeouts;
@@ -67,6 +68,13 @@ impl Flows {
     /// Whether anything asks for connections to be known.
     pub fn are_wanted(&self) -> bool {
         self.outgoing || !self.sources.is_empty()
+    }
+
+    /// Ranges of ports that rules give on addresses that the kernel has, too.
+    pub fn own_ports(&self) -> impl Iterator<Item = RangeInclusive<u16>> + '_ {
+        let ranges = self.sources.values().map(|spec| spec.ports.0.clone());
+        // A rule that does not reach into ours has its own way, see `Pool::shared`.
+        ranges.filter(|range| range.end() < SHARED_PORTS.start())
     }
 
     pub fn reclaim(&mut self) {

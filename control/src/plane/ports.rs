@@ -66,6 +66,7 @@ impl Port {
     }
 
     pub fn interface(&self, vrf: VrfId, tracked: bool) -> Interface {
+        let shared = self.spec.punt == Punt::Kernel;
         let addresses = self.spec.addresses.iter().map(|net| (net.addr(), net.prefix_len()));
         let aliases = self
             .aliases
@@ -77,6 +78,7 @@ impl Port {
             mtu: self.spec.mtu,
             vrf,
             tracked,
+            shared,
             addresses: addresses.chain(aliases).collect(),
         }
     }
@@ -197,7 +199,10 @@ fn port_spec(resource: Option<&Arc<Resource>>) -> Option<&PortSpec> {
 
 /// Whether a change of the spec needs the device opened again.
 fn needs_reopening(old: &PortSpec, new: &PortSpec) -> bool {
-    let device = |spec: &PortSpec| (spec.device.clone(), spec.driver, spec.mode, spec.zero_copy, spec.queues);
+    let device = |spec: &PortSpec| {
+        let whose = (spec.device.clone(), spec.driver, spec.punt);
+        (whose, spec.mode, spec.zero_copy, spec.queues)
+    };
     device(old) != device(new)
 }
 
@@ -363,6 +368,7 @@ impl State {
             },
             queues: u32::from(spec.queues),
             ring_size: RING,
+            claimed_only: spec.punt == Punt::Kernel,
         };
         let (device, sockets) = xdp::Device::open(&self.umem, &options).map_err(|error| error.to_string())?;
         check_mtu(&device, spec)?;
@@ -379,6 +385,7 @@ impl State {
     pub(super) fn close_port(&mut self, name: &str) {
         let Some(id) = self.ports.id(name) else { return };
         self.workers.detach(id);
+        self.punting.forget(id);
         if let Some(port) = self.ports.get_mut(name) {
             // The program goes first with the device; the sockets are closed by now.
             port.backing = None;
@@ -395,7 +402,7 @@ impl State {
         }
     }
 
-    fn is_tracked(&self) -> bool {
+    pub(super) fn is_tracked(&self) -> bool {
         self.flows.are_wanted() || self.balancing.is_wanted() || self.policy.in_force()
     }
 
@@ -440,7 +447,10 @@ fn refuse_unavailable(spec: &PortSpec, planned: &Planned) -> Result<(), Refusal>
     let refuse = |field, reason: &str| Err(Refusal::of_field(&planned.origin, field, reason));
     match (spec.driver, spec.punt) {
         (Driver::Tap, _) => refuse("spec.driver", "driver tap is not available in this version; use xdp"),
-        (_, Punt::Tap | Punt::Kernel) => refuse("spec.punt", "punting is not available in this version; use none"),
+        (_, Punt::Tap) => refuse(
+            "spec.punt",
+            "punting to a TAP is not available in this version; use kernel or none",
+        ),
         (Driver::Pcap | Driver::Memory, _) if spec.queues != 1 => {
             refuse("spec.queues", "ports of drivers pcap and memory have one queue")
         }

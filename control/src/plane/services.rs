@@ -34,6 +34,8 @@ pub(super) struct Balancing {
     /// The slices of each service that was named, by their names, whether or not it is there.
     slices: HashMap<Name, BTreeMap<String, Arc<Resource>>>,
     running: HashMap<Name, Running>,
+    /// Frontends that came (true) and went.
+    changed: Vec<(Front, bool)>,
 }
 
 /// A service, as workers have it.
@@ -55,6 +57,7 @@ impl Balancing {
             services: BTreeMap::new(),
             slices: HashMap::new(),
             running: HashMap::new(),
+            changed: vec![],
         }
     }
 
@@ -119,10 +122,33 @@ impl Balancing {
         let wanted = wanted.filter(|wanted| !wanted.frontends.is_empty());
         let is_wanted = wanted.is_some();
         let mut running = self.running.remove(name).unwrap_or_default();
-        running.change(&mut self.book, wanted.unwrap_or_default());
+        let wanted = wanted.unwrap_or_default();
+        let (before, after) = (&running.balanced.frontends, &wanted.frontends);
+        let gone = before
+            .keys()
+            .filter(|front| !after.contains_key(front))
+            .map(|front| (*front, false));
+        let come = after
+            .keys()
+            .filter(|front| !before.contains_key(front))
+            .map(|front| (*front, true));
+        self.changed.extend(gone.chain(come));
+        running.change(&mut self.book, wanted);
         if is_wanted {
             self.running.insert(name.clone(), running);
         }
+    }
+
+    /// What clients connect to, of all services.
+    pub fn fronts(&self) -> impl Iterator<Item = &Front> {
+        self.running
+            .values()
+            .flat_map(|running| running.balanced.frontends.keys())
+    }
+
+    /// Frontends that came (true) or went since this was last asked, in that order.
+    pub fn take_changed(&mut self) -> Vec<(Front, bool)> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Memory for who had which backend.

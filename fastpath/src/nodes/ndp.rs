@@ -178,6 +178,7 @@ mod tests {
             mac: [2; 6],
             mtu: 1500,
             tracked: false,
+            shared: false,
             vrf: Default::default(),
             addresses: vec![],
         };

@@ -235,7 +235,13 @@ impl Moment<'_> {
                 None => return Ok(None),
             }
         };
-        pool.map(Some).ok_or(Drop::NoAddress)
+        let pool = pool.ok_or(Drop::NoAddress)?;
+        let shared = self
+            .interfaces
+            .get(out_port)
+            .is_some_and(|port| port.shared && port.has(pool.address));
+        let ours = shared.then(|| pool.shared(is_echo(meta.protocol)));
+        Ok(Some(ours.unwrap_or(pool)))
     }
 
     /// Where a packet leaves; none if it is for us.
@@ -245,6 +251,10 @@ impl Moment<'_> {
             None => (meta.adjacency == fastpath::forwarding::TUNNEL).then_some(meta.egress),
         }
     }
+}
+
+fn is_echo(transport: u8) -> bool {
+    matches!(transport, protocol::ICMP | protocol::ICMPV6)
 }
 
 fn has_ports(transport: u8) -> bool {

@@ -210,6 +210,7 @@ fn interface(port: usize) -> Option<Interface> {
         mtu: 1500,
         vrf: VrfId(0),
         tracked: true,
+        shared: false,
         addresses: addresses
             .map(|(address, length)| (address.parse().unwrap(), length))
             .into(),

@@ -472,6 +472,7 @@ fn interfaces(number: u8, tunnel_mtu: u16) -> Interfaces {
             mtu,
             vrf: VrfId(0),
             tracked: false,
+            shared: false,
             addresses,
         })
     };

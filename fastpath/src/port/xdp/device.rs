@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::claims::{self, Claims};
 use super::interface::Interface;
 use super::program::{self, Attached, Foreign, Program};
 use super::queue::Queue;
@@ -29,6 +30,8 @@ pub struct Options {
     pub queues: u32,
     /// Entries of each of a socket's four rings, a power of two.
     pub ring_size: u32,
+    /// Take only the packets that [`Device::claims`] say; all others are the kernel's. Otherwise all are taken.
+    pub claimed_only: bool,
 }
 
 impl Options {
@@ -40,6 +43,7 @@ impl Options {
             zero_copy: ZeroCopy::Auto,
             queues: 1,
             ring_size: 2048,
+            claimed_only: false,
         }
     }
 }
@@ -181,9 +185,10 @@ pub struct Device {
     mtu: u32,
     device_queues: Option<u32>,
     was_up: bool,
+    claims: Option<Claims>,
     // Held for what dropping them undoes.
     link: Option<OwnedFd>,
-    _multicast: OwnedFd,
+    _multicast: Option<OwnedFd>,
 }
 
 /// How a device is at the moment.
@@ -217,7 +222,7 @@ impl Device {
                 mode,
             });
         }
-        let program = Program::load(options.queues).map_err(kernel("load the XDP program for"))?;
+        let (program, claims) = load(options).map_err(kernel("load the XDP program for"))?;
         let (link, attached) = attach(&program, &interface, options)?;
         if attached == Attached::Generic && queues.iter().any(Queue::zero_copy) {
             // The stack's program sees nothing of what a driver hands over by itself.
@@ -229,8 +234,10 @@ impl Device {
                 .serve(number, queue.descriptor())
                 .map_err(kernel("hand packets over from"))?;
         }
-        let multicast = interface
-            .receive_all_multicast()
+        // The kernel listens to the groups of those addresses that are its own.
+        let multicast = (!options.claimed_only)
+            .then(|| interface.receive_all_multicast())
+            .transpose()
             .map_err(kernel("receive multicast from"))?;
         let was_up = interface.is_up().map_err(kernel("look at"))?;
         if !was_up {
@@ -246,10 +253,16 @@ impl Device {
             mtu,
             device_queues,
             was_up,
+            claims,
             link,
             _multicast: multicast,
         };
         Ok((device, queues))
+    }
+
+    /// Which packets are taken, where not all are.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
     }
 
     /// Where the program runs.
@@ -304,6 +317,14 @@ impl Drop for Device {
             let _ = self.interface.set_up(false);
         }
     }
+}
+
+/// The program that the options ask for.
+fn load(options: &Options) -> io::Result<(Program, Option<Claims>)> {
+    if options.claimed_only {
+        return claims::load(options.queues).map(|(program, claims)| (program, Some(claims)));
+    }
+    Ok((Program::load(options.queues)?, None))
 }
 
 /// Address, MTU and queues of a device that can be a port.

@@ -29,6 +29,7 @@
 //! A queue whose socket was just closed stays busy for some milliseconds; [`Device::open`] waits for it. Frames the
 //! kernel had are not completed when the device goes; [`Queue::close`] returns them.
 
+mod claims;
 mod device;
 mod interface;
 mod program;
@@ -37,6 +38,7 @@ mod ring;
 mod socket;
 mod umem;
 
+pub use claims::{Claim, Claims};
 pub use device::{Device, DeviceState, MAX_MTU, Mode, OpenError, Options, ZeroCopy};
 pub use program::Attached;
 pub use queue::{Link, Queue, Statistics};

@@ -61,6 +61,11 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// A program that somebody else loaded, and its map of sockets.
+    pub fn of(program: OwnedFd, sockets: OwnedFd) -> Program {
+        Program { program, sockets }
+    }
+
     /// Loads the program with a map for `queues` sockets.
     pub fn load(queues: u32) -> io::Result<Program> {
         // SAFETY: the name ends in zero; no options.
@@ -212,7 +217,7 @@ fn descriptor(result: libc::c_int) -> io::Result<OwnedFd> {
 }
 
 /// libbpf returns the negated error number.
-fn check(result: libc::c_int) -> io::Result<()> {
+pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::from_raw_os_error(-result))
     } else {
