@@ -1,7 +1,7 @@
 //! Where the server and the plane meet.
 
 use crate::capture::{CaptureRequest, Capturing};
-use crate::connections::Connections;
+use crate::connections::{Connections, Filter, Sort};
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
 use crate::show::drops::DropView;
@@ -55,7 +55,7 @@ pub trait Plane: Send + Sync + 'static {
 
     /// The largest connections.
     fn flows(&self) -> FlowsView {
-        self.connections().largest()
+        self.connections().first(&Filter::default(), Sort::default())
     }
 
     /// Every tunnel and its peers.

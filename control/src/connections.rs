@@ -4,34 +4,67 @@ mod filter;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fastpath::meta::{Endpoint, VrfId};
 use nat::key::Key;
+use nat::leg::Leg;
 use nat::protocol::{self, Phase};
-use nat::table::{Connection, Table};
+use nat::table::{Connection, Table, Writer};
 use nat::time::{TICKS_PER_SECOND, Tick};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use filter::Filter;
 
+use crate::refusal::Refusal;
 use crate::show::flows::{EndView, FlowState, FlowView, FlowsView};
 
 /// The most connections `show flows` shows.
 pub const SHOWN_MAX: usize = 1000;
+/// What control removes connections with.
+pub type Remover = Arc<Mutex<Writer>>;
+
+/// How long deletion waits for workers to let go of what it ended before: they do with every turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks whether they have.
+const PAUSE: Duration = Duration::from_micros(200);
 /// Places of the table looked at for one page: a millisecond or two.
 const VISITS: u32 = 1 << 14;
+
+/// Which connections come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sort {
+    /// Those that carried most bytes, both ways
+    #[default]
+    Bytes,
+    /// Those that carried most packets, both ways
+    Packets,
+    /// Those that have been silent for longest
+    Idle,
+}
 
 /// The table as it is while somebody looks. One that is on its way out may be seen half.
 pub struct Connections {
     table: Arc<Table>,
+    remover: Remover,
     now: Tick,
     vrfs: HashMap<VrfId, String>,
 }
 
 impl Connections {
-    /// Those of `table`, silent since so long `now`, in tables of routes of these names.
-    pub fn new(table: Arc<Table>, now: Tick, vrfs: HashMap<VrfId, String>) -> Self {
-        Self { table, now, vrfs }
+    /// Those of `table`, silent since so long `now`, in tables of routes of these names. `remover` is one of the writers
+    /// that the table was made for.
+    pub fn new(table: Arc<Table>, remover: Remover, now: Tick, vrfs: HashMap<VrfId, String>) -> Self {
+        Self {
+            table,
+            remover,
+            now,
+            vrfs,
+        }
     }
 
     /// How many there are.
@@ -50,27 +83,83 @@ impl Connections {
         let end = from.saturating_add(VISITS);
         let here = self.table.connections_from(from);
         let here = here.take_while(|connection| connection.id() / 2 < end);
-        let found = here.filter(|connection| filter.matches(connection, &self.vrfs));
+        let found = here.filter(|connection| filter.matches(&connection.keys(), &self.vrfs));
         let page = found.map(|connection| self.view(&connection)).collect();
         (page, (end < self.table.numbers_end()).then_some(end))
     }
 
-    /// The [`SHOWN_MAX`] that carried most, most first.
-    pub fn largest(&self) -> FlowsView {
-        let mut largest = BinaryHeap::with_capacity(SHOWN_MAX + 1);
-        for connection in self.table.connections_from(0) {
-            let bytes = connection.there().bytes() + connection.back().bytes();
-            largest.push(Reverse((bytes, connection.id())));
-            if largest.len() > SHOWN_MAX {
-                largest.pop();
+    /// Of those that `filter` matches, the first [`SHOWN_MAX`] by `sort`.
+    pub fn first(&self, filter: &Filter, sort: Sort) -> FlowsView {
+        let mut first = BinaryHeap::with_capacity(SHOWN_MAX + 1);
+        let mut matched = 0;
+        for connection in self.matching(filter) {
+            matched += 1;
+            first.push(Reverse((self.rank(&connection, sort), connection.id())));
+            if first.len() > SHOWN_MAX {
+                first.pop();
             }
         }
-        let flows = largest.into_sorted_vec();
         let view = |Reverse((_, id)): Reverse<(u64, u32)>| self.view(&self.table.connection(id));
         FlowsView {
             live: self.live(),
             capacity: self.capacity(),
-            flows: flows.into_iter().map(view).collect(),
+            matched: (!filter.is_empty()).then_some(matched),
+            flows: first.into_sorted_vec().into_iter().map(view).collect(),
+        }
+    }
+
+    /// Ends those that `filter` matches; how many. Workers go on meanwhile: what begins while this looks may stay.
+    ///
+    /// # Errors
+    /// Workers that do not let go of what was ended before; how many there were.
+    pub fn delete(&self, filter: &Filter) -> Result<u64, Refusal> {
+        let mut writer = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deleted = 0;
+        for connection in self.table.connections_from(0) {
+            let keys = connection.keys();
+            if filter.matches(&keys, &self.vrfs) {
+                if !self.makes_room(&mut writer) {
+                    return Err(Refusal::new(format!(
+                        "{deleted} connections were deleted, and others that match are left: a worker holds those for \
+                         longer than {} s; look at `margay show workers`",
+                        PATIENCE.as_secs()
+                    )));
+                }
+                deleted += u64::from(self.table.remove_seen(&mut writer, connection.id(), keys));
+            }
+        }
+        self.table.reclaim(&mut writer, |_, _| {});
+        Ok(deleted)
+    }
+
+    /// Waits until one more connection may be removed; no, if workers take too long.
+    fn makes_room(&self, writer: &mut Writer) -> bool {
+        let since = Instant::now();
+        while !writer.has_room() {
+            self.table.reclaim(writer, |_, _| {});
+            if writer.has_room() {
+                break;
+            }
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        true
+    }
+
+    fn matching(&self, filter: &Filter) -> impl Iterator<Item = Connection<'_>> {
+        let all = self.table.connections_from(0);
+        all.filter(|connection| filter.matches(&connection.keys(), &self.vrfs))
+    }
+
+    /// Whoever has more comes first.
+    fn rank(&self, connection: &Connection<'_>, sort: Sort) -> u64 {
+        let both = |of: fn(&Leg) -> u64| of(connection.there()) + of(connection.back());
+        match sort {
+            Sort::Bytes => both(Leg::bytes),
+            Sort::Packets => both(Leg::packets),
+            Sort::Idle => connection.idle(self.now).into(),
         }
     }
 

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::intent::Intent;
 use connection::Connections;
 pub use explain::ExplainRequest;
+pub use flows::DeletedFlows;
 pub use routes::{ApplyAnswer, File, Files, Health, TraceRequest, openapi};
 pub use socket::BindError;
 

@@ -154,6 +154,42 @@ fn colours_can_be_had_and_refused() {
 }
 
 #[test]
+fn connections_are_shown_and_deleted() {
+    let running = Running::start(Limits::default());
+    assert!(good(&running, &["show", "flows", "tcp", "port", "80", "--sort", "packets"]).starts_with("no connections"));
+    assert_eq!(good(&running, &["show", "flows", "host", "10.1.0.2", "--all"]), "");
+    assert_eq!(
+        good(&running, &["flows", "delete", "host", "10.1.0.2"]),
+        "0 connections deleted\n"
+    );
+    let json = good(&running, &["flows", "delete", "--all", "-o", "json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&json).unwrap(),
+        serde_json::json!({"deleted": 0})
+    );
+    let wrong: &[(&[&str], i32, &str)] = &[
+        (&["flows", "delete"], 2, "required arguments were not provided"),
+        (&["flows", "delete", "--all", "tcp"], 2, "cannot be used with"),
+        (
+            &["flows", "delete", "hst"],
+            1,
+            "error: `hst` is not understood; expected",
+        ),
+        (&["show", "flows", "hst"], 1, "error: `hst` is not understood; expected"),
+        (
+            &["show", "ports", "tcp"],
+            2,
+            "error: a filter, --sort and --all are for `margay show flows`; `ports` is shown whole",
+        ),
+    ];
+    for (arguments, code, sentence) in wrong {
+        let (exit, complaint) = bad(&running, arguments);
+        assert_eq!(exit, *code, "{arguments:?}: {complaint}");
+        assert!(complaint.contains(sentence), "{arguments:?}: {complaint}");
+    }
+}
+
+#[test]
 fn failures_are_one_sentence_and_a_code() {
     let running = Running::start(Limits::default());
     let missing = running.folder.path().join("missing.yaml").display().to_string();
@@ -255,7 +291,7 @@ fn help_offers_what_there_is() {
     );
     let help = good(&running, &["--help"]);
     for command in [
-        "run", "apply", "delete", "get", "show", "trace", "capture", "wg", "version",
+        "run", "apply", "delete", "get", "show", "flows", "trace", "capture", "wg", "version",
     ] {
         assert!(help.contains(command), "{help}");
     }

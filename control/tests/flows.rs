@@ -2,15 +2,20 @@
 
 mod common;
 
-use common::{Running, TestPlane, connect, exchange, get};
+use std::sync::Arc;
+
+use common::{Running, TestPlane, ask, connect, exchange, get};
 use control::api::Plane;
+use control::connections::{Connections, Filter, Remover, Sort};
 use control::server::Limits;
 use control::show::View;
 use control::show::flows::FlowView;
 use fastpath::meta::{Endpoint, Flags, VrfId};
+use fastpath::qsbr::Qsbr;
 use nat::key::Key;
 use nat::leg::Start;
-use nat::table::New;
+use nat::table::{New, Shape, Table, Writer};
+use nat::time::Tick;
 use serde_json::json;
 
 const UDP: u8 = 17;
@@ -81,6 +86,100 @@ fn the_largest_are_shown() {
         "2 connections of at most 20,000",
     ];
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn those_asked_for_are_shown_in_the_order_asked_for() {
+    let running = Running::start(Limits::default());
+    *running.plane.connections.lock().unwrap() = (0..3_000).map(connection).collect();
+    let (status, view) = get(&running.socket, "/v1/show/flows?where=net%2010.1.1.0/24&sort=idle");
+    assert_eq!(status, 200, "{view}");
+    assert_eq!((&view["live"], &view["matched"]), (&json!(3_000), &json!(256)));
+    assert_eq!(view["flows"].as_array().unwrap().len(), 256);
+    for (query, sentence) in [
+        (
+            "/v1/show/ports?where=tcp",
+            "`where` and `sort` are for the view `flows`; `ports` is shown whole",
+        ),
+        ("/v1/show/flows?where=hst", "`hst` is not understood; expected"),
+        ("/v1/show/flows?sort=age", "unknown variant `age`"),
+    ] {
+        let (status, answer) = get(&running.socket, query);
+        assert!(status == 422 || status == 400, "{query}: {status}");
+        assert!(answer["error"].as_str().unwrap().contains(sentence), "{answer}");
+    }
+}
+
+#[test]
+fn what_carried_more_or_was_silent_for_longer_comes_first() {
+    let (table, remover) = table(1);
+    let mut writer = Writer::new();
+    for n in 0..4 {
+        let leg = table.insert(&mut writer, &connection(n), Tick(10)).unwrap();
+        table.leg(leg).count(1000 * n, Tick(40 - n));
+        // The first has most packets and least bytes.
+        for _ in n..3 {
+            table.leg(leg + 1).count(1, Tick(40 - n));
+        }
+    }
+    let connections = Connections::new(table, remover, Tick(100), [].into());
+    let ports = |sort| -> Vec<u16> {
+        let view = connections.first(&Filter::parse("port 53").unwrap(), sort);
+        let as_source = |flow: &FlowView| flow.translated_source.as_ref().unwrap().port.unwrap() - 1024;
+        view.flows.iter().map(as_source).collect()
+    };
+    assert_eq!(ports(Sort::Bytes), [3, 2, 1, 0]);
+    assert_eq!(ports(Sort::Packets), [0, 1, 2, 3]);
+    assert_eq!(ports(Sort::Idle), [3, 2, 1, 0]);
+}
+
+/// A table for 20,000 in which one worker is in the middle of a turn, and what removes from it beside that worker.
+fn table(writers: usize) -> (Arc<Table>, Remover) {
+    let qsbr = Arc::new(Qsbr::new(1));
+    let shape = Shape {
+        connections: 20_000,
+        writers: writers + 1,
+        seed: 1,
+    };
+    let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
+    qsbr.online(0);
+    (table, Remover::new(Writer::new().into()))
+}
+
+#[test]
+fn connections_are_deleted_by_filter_or_all_of_them() {
+    let running = Running::start(Limits::default());
+    *running.plane.connections.lock().unwrap() = (0..18_000).map(connection).collect();
+    let delete = |query: &str| ask(&running.socket, "DELETE", &format!("/v1/flows{query}"), "", "");
+    let deleted = |number: u32| (200, json!({ "deleted": number }));
+    assert_eq!(delete("?where=net%2010.1.1.0/24%20and%20udp"), deleted(256));
+    assert_eq!(delete("?where=tcp"), deleted(0));
+    assert_eq!(delete("?all=true"), deleted(18_000));
+    for (query, sentence) in [
+        ("", "which connections are to end? expected a filter"),
+        ("?where=", "which connections are to end? expected a filter"),
+        ("?where=udp&all=true", "expected a filter or `all`, not both"),
+        ("?where=hst", "`hst` is not understood"),
+    ] {
+        let (status, answer) = delete(query);
+        assert_eq!(status, 422, "{query}");
+        assert!(answer["error"].as_str().unwrap().starts_with(sentence), "{answer}");
+    }
+}
+
+#[test]
+fn a_worker_that_lets_go_of_nothing_is_not_waited_for_for_ever() {
+    let (table, remover) = table(1);
+    let mut writer = Writer::new();
+    for n in 0..5_000 {
+        table.insert(&mut writer, &connection(n), Tick(10)).unwrap();
+    }
+    let connections = Connections::new(table.clone(), remover, Tick(100), [].into());
+    let refusal = connections.delete(&Filter::default()).unwrap_err();
+    let deleted = 5_000 - table.len();
+    let expected = format!("{deleted} connections were deleted, and others that match are left");
+    assert!(refusal.error.starts_with(&expected), "{}", refusal.error);
+    assert!(deleted > 0 && deleted < 5_000);
 }
 
 #[test]

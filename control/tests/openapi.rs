@@ -16,7 +16,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/show/{view}", &["get"]),
     ("/v1/capture", &["post"]),
     ("/v1/explain", &["post"]),
-    ("/v1/flows", &["get"]),
+    ("/v1/flows", &["delete", "get"]),
     ("/v1/trace", &["delete", "get", "post"]),
     ("/v1/health", &["get"]),
     ("/v1/openapi.json", &["get"]),

@@ -18,6 +18,15 @@ use crate::refusal::Refusal;
 /// How long an answer may take: a large request is worked on for seconds, a hung process for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A text as a segment of a path, or a value in a query (RFC 3986 section 2.1).
+pub(super) fn escaped(value: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    value.bytes().map(byte).collect()
+}
+
 /// A client of the socket.
 pub(super) struct Client {
     socket: PathBuf,
@@ -58,11 +67,26 @@ impl Client {
         &self,
         path: &str,
         body: &impl serde::Serialize,
-        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+        each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Failed(format!("cannot send this: {error}")))?;
+        self.receive(Method::POST, path, Some(body), each)
+    }
+
+    /// As [`stream`](Self::stream), of what is at a path.
+    pub(super) fn follow(&self, path: &str, each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        self.receive(Method::GET, path, None, each)
+    }
+
+    fn receive(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.runtime.block_on(async {
-            let response = self.send(Method::POST, path, Some(body)).await?;
+            let response = self.send(method, path, body).await?;
             let status = response.status();
             let mut body = response.into_body();
             if !status.is_success() {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::apply::kind_of;
+use super::client::escaped;
 use super::output::{self, Output};
 use super::{Common, Error};
 use crate::resource::{Kind, Resource};
@@ -72,13 +73,4 @@ fn table(kind: Kind, answer: &Value) -> Result<String, Error> {
         table.row(name.chain(resource.row()).map(|text| text.into()));
     }
     Ok(table.to_string())
-}
-
-/// A name as a segment of a path (RFC 3986 section 2.1).
-fn escaped(name: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    name.bytes().map(byte).collect()
 }

@@ -5,6 +5,7 @@ mod capture;
 mod client;
 mod explain;
 mod files;
+mod flows;
 mod get;
 mod output;
 mod show;
@@ -50,6 +51,8 @@ enum Command {
     Get(get::Get),
     /// Print what the data plane is doing
     Show(show::Show),
+    /// End connections
+    Flows(flows::Flows),
     /// Say what becomes of a packet, and which policies decide, without sending it
     Explain(explain::Explain),
     /// Follow packets through the graph
@@ -123,6 +126,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Delete(command) => command.carry_out(),
         Command::Get(command) => command.carry_out(),
         Command::Show(command) => command.carry_out(),
+        Command::Flows(command) => command.carry_out(),
         Command::Explain(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
         Command::Capture(command) => command.carry_out(),

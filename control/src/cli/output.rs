@@ -34,6 +34,12 @@ pub(super) fn yaml(value: &Value) -> Result<String, Error> {
     serde_saphyr::to_string(value).map_err(odd)
 }
 
+/// Writes to the standard output, as it is.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
+}
+
 /// Writes to the standard output.
 pub(super) fn print(text: &str) -> Result<(), Error> {
     let mut out = anstream::stdout().lock();

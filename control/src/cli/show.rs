@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use super::client::escaped;
 use super::output::{self, Output};
 use super::{Common, Error};
+use crate::connections::Sort;
 use crate::show::View;
 
 /// How often `--watch` looks.
@@ -19,6 +21,15 @@ pub(super) struct Show {
     /// What to show
     #[arg(value_enum)]
     view: View,
+    /// Of flows, which: host 10.1.0.2 and tcp port 80
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Of flows, which come first [default: bytes]
+    #[arg(long, value_enum)]
+    sort: Option<Sort>,
+    /// Of flows, all of them and not the first 1,000 alone: as JSON, one a line
+    #[arg(long, conflicts_with_all = ["sort", "watch", "output"])]
+    all: bool,
     /// Show it again every second, until interrupted
     #[arg(short, long)]
     watch: bool,
@@ -28,8 +39,18 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn carry_out(self) -> Result<(), Error> {
+        let asks = self.all || self.sort.is_some() || !self.filter.is_empty();
+        if asks && self.view != View::Flows {
+            return Err(Error::Usage(format!(
+                "a filter, --sort and --all are for `margay show flows`; `{}` is shown whole",
+                self.view
+            )));
+        }
         let client = self.common.client()?;
-        let path = format!("/v1/show/{}", self.view);
+        if self.all {
+            return client.follow(&format!("/v1/flows?{}", self.query()), output::print_bytes);
+        }
+        let path = format!("/v1/show/{}?{}", self.view, self.query());
         let table = |value: &serde_json::Value| {
             let json = serde_json::to_vec(value).map_err(output::odd)?;
             self.view.table(&json).map_err(output::odd)
@@ -44,6 +65,15 @@ impl Show {
             output::print(self.between())?;
             self.common.output.print(&value, table)?;
         }
+    }
+
+    /// What was asked for, as the socket takes it.
+    fn query(&self) -> String {
+        let filter = (!self.filter.is_empty()).then(|| format!("where={}", escaped(&self.filter.join(" "))));
+        let sort = self.sort.and_then(|sort| sort.to_possible_value());
+        let sort = sort.map(|sort| format!("sort={}", sort.get_name()));
+        let parts: Vec<_> = filter.into_iter().chain(sort).collect();
+        parts.join("&")
     }
 
     /// What separates one look from the next: a cleared screen for people, a separator for programs.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use fastpath::meta::{Endpoint, VrfId};
 use fastpath::wire::protocol;
 use ipnet::IpNet;
-use nat::table::Connection;
+use nat::key::Key;
 
 use crate::refusal::Refusal;
 
@@ -56,11 +56,12 @@ impl Filter {
         Ok(Self(parts))
     }
 
-    pub(super) fn matches(&self, connection: &Connection<'_>, vrfs: &HashMap<VrfId, String>) -> bool {
-        if self.0.is_empty() {
-            return true;
-        }
-        let [there, back] = connection.keys();
+    /// Whether it matches every connection.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn matches(&self, [there, back]: &[Key; 2], vrfs: &HashMap<VrfId, String>) -> bool {
         let ends = [there.source(), there.target(), back.source(), back.target()];
         let any = |is: &dyn Fn(&Endpoint) -> bool| ends.iter().any(is);
         self.0.iter().all(|part| match part {

@@ -11,7 +11,7 @@ use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
 use nat::snat::{Rule, Rules, SHARED_PORTS};
-use nat::table::{Shape, Table};
+use nat::table::{Shape, Table, Writer};
 use nat::time::Tick;
 use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
@@ -19,7 +19,7 @@ use nat::tracking::Tracking;
 use super::services::Balancing;
 use super::views::Views;
 use super::{PlaneOptions, State};
-use crate::connections::Connections;
+use crate::connections::{Connections, Remover};
 use crate::resource::{Kind, PortRange, Resource, SourceNatSpec};
 use crate::show::memory::MemoryView;
 use crate::store::Plan;
@@ -28,6 +28,7 @@ use crate::wiring;
 /// What control knows of connections.
 pub(super) struct Flows {
     pub tracking: Tracking,
+    remover: Remover,
     timeouts: Timeouts,
     rules: Publisher<Rules>,
     sources: BTreeMap<String, SourceNatSpec>,
@@ -42,12 +43,13 @@ impl Flows {
     pub fn new(options: &PlaneOptions, qsbr: Arc<Qsbr>, generation: Generation) -> io::Result<Self> {
         let shape = Shape {
             connections: options.flows,
-            writers: options.cores.len() * wiring::FLOW_WRITERS,
+            writers: options.cores.len() * wiring::FLOW_WRITERS + 1,
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "flows"),
         };
         let table = Arc::new(Table::new(&shape, qsbr)?);
         Ok(Self {
             tracking: Tracking { table, generation },
+            remover: Remover::new(Writer::new().into()),
             timeouts: Timeouts::default(),
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
@@ -79,6 +81,10 @@ impl Flows {
 
     pub fn reclaim(&mut self) {
         self.rules.reclaim();
+        // Who deletes reclaims, too.
+        if let Ok(mut remover) = self.remover.try_lock() {
+            self.tracking.table.reclaim(&mut remover, |_, _| {});
+        }
     }
 }
 
@@ -88,7 +94,8 @@ impl Views<'_> {
         let state = &*self.0;
         let vrfs = state.vrfs.iter().map(|(name, id)| (*id, name.clone()));
         let now = Tick::from_ns(state.now_ns());
-        Connections::new(state.flows.tracking.table.clone(), now, vrfs.collect())
+        let Flows { tracking, remover, .. } = &state.flows;
+        Connections::new(tracking.table.clone(), remover.clone(), now, vrfs.collect())
     }
 }
 

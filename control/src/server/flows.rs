@@ -3,19 +3,22 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::InQuery;
 use super::routes::{Failure, blocking};
-use crate::connections::{Connections, Filter};
+use crate::api::Plane;
+use crate::connections::{Connections, Filter, Sort};
 use crate::intent::Intent;
 use crate::refusal::Refusal;
 use crate::show::flows::FlowView;
+use crate::show::{Shown, View};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -24,6 +27,79 @@ pub(super) struct Where {
     #[serde(rename = "where")]
     #[param(rename = "where")]
     filter: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Of the view `flows`: which, such as `host 10.1.0.2 and tcp port 80`; all where it is absent.
+    #[serde(rename = "where")]
+    #[param(rename = "where")]
+    filter: Option<String>,
+    /// Of the view `flows`: which come first; those that carried most bytes where it is absent.
+    #[param(inline)]
+    sort: Option<Sort>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Ended {
+    /// Which, such as `host 10.1.0.2 and tcp port 80`.
+    #[serde(rename = "where")]
+    #[param(rename = "where")]
+    filter: Option<String>,
+    /// True in the place of a filter: every one.
+    #[serde(default)]
+    all: bool,
+}
+
+/// How many connections were deleted.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeletedFlows {
+    /// So many.
+    pub deleted: u64,
+}
+
+/// How to look at a view, of which part was asked for.
+pub(super) fn look(view: View, which: &Which) -> Result<impl FnOnce(&dyn Plane) -> Shown + use<>, Refusal> {
+    let asks = which.filter.is_some() || which.sort.is_some();
+    if asks && view != View::Flows {
+        let sentence = format!("`where` and `sort` are for the view `flows`; `{view}` is shown whole");
+        return Err(Refusal::new(sentence));
+    }
+    let filter = Filter::parse(which.filter.as_deref().unwrap_or_default())?;
+    let sort = which.sort.unwrap_or_default();
+    Ok(move |plane: &dyn Plane| match asks {
+        true => Shown::Flows(plane.connections().first(&filter, sort)),
+        false => view.look(plane),
+    })
+}
+
+/// End connections: what follows of them is treated as if it were the first packet.
+#[utoipa::path(
+    delete, path = "/v1/flows", params(Ended),
+    responses(
+        (status = 200, body = DeletedFlows),
+        (status = 422, body = Refusal, description = "The filter is not understood, or there is none."),
+    )
+)]
+pub(super) async fn delete_flows(
+    State(intent): State<Arc<Intent>>,
+    InQuery(Ended { filter, all }): InQuery<Ended>,
+) -> Result<Json<DeletedFlows>, Failure> {
+    let filter = Filter::parse(filter.as_deref().unwrap_or_default())?;
+    if filter.is_empty() != all {
+        let sentence = match all {
+            true => "expected a filter or `all`, not both: which connections are to end?",
+            false => {
+                "which connections are to end? expected a filter, such as `host 10.1.0.2 and tcp port 80`, or `all`"
+            }
+        };
+        return Err(Refusal::new(sentence).into());
+    }
+    let deleted = blocking(intent, move |intent| intent.plane().connections().delete(&filter)).await??;
+    tracing::info!(deleted, "connections were deleted on request");
+    Ok(Json(DeletedFlows { deleted }))
 }
 
 /// The connections there are, as JSON lines.

@@ -107,7 +107,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(post_trace, get_trace, delete_trace))
         .routes(routes!(explain::post_explain))
         .routes(routes!(capture::post_capture))
-        .routes(routes!(flows::get_flows))
+        .routes(routes!(flows::get_flows, flows::delete_flows))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))
@@ -290,10 +290,15 @@ async fn get_resource(
 
 /// What `margay show VIEW` prints.
 #[utoipa::path(
-    get, path = "/v1/show/{view}", params(("view" = String, Path, description = "Such as `ports` or `runtime`.")),
-    responses((status = 200, body = Shown), (status = 404, body = Refusal))
+    get, path = "/v1/show/{view}",
+    params(("view" = String, Path, description = "Such as `ports` or `runtime`."), flows::Which),
+    responses((status = 200, body = Shown), (status = 404, body = Refusal), (status = 422, body = Refusal))
 )]
-async fn get_view(State(intent): State<Arc<Intent>>, InPath(name): InPath<String>) -> Result<Json<Shown>, Failure> {
+async fn get_view(
+    State(intent): State<Arc<Intent>>,
+    InPath(name): InPath<String>,
+    InQuery(which): InQuery<flows::Which>,
+) -> Result<Json<Shown>, Failure> {
     let Some(view) = View::from_name(&name) else {
         let sentence = format!(
             "there is no view `{}`; expected one of {}",
@@ -302,9 +307,8 @@ async fn get_view(State(intent): State<Arc<Intent>>, InPath(name): InPath<String
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, sentence));
     };
-    Ok(Json(
-        blocking(intent, move |intent| view.look(&**intent.plane())).await?,
-    ))
+    let look = flows::look(view, &which)?;
+    Ok(Json(blocking(intent, move |intent| look(&**intent.plane())).await?))
 }
 
 /// Trace the next packets that match.

@@ -8,14 +8,17 @@ use utoipa::ToSchema;
 
 use super::table::{Table, bytes, number};
 
-/// How many connections there are, and the largest of them.
+/// How many connections there are, and the first of those asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FlowsView {
     /// Connections there are.
     pub live: u64,
     /// Connections there can be.
     pub capacity: u64,
-    /// Those that carried most, at most 1,000; `GET /v1/flows` gives all.
+    /// Of these, connections that match what was asked for; none where everything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<u64>,
+    /// The first of them, at most 1,000; `GET /v1/flows` gives all.
     pub flows: Vec<FlowView>,
 }
 
@@ -107,8 +110,11 @@ impl fmt::Display for FlowState {
 
 /// The view as text.
 pub fn table(view: &FlowsView) -> String {
-    if view.flows.is_empty() {
+    if view.live == 0 {
         return format!("no connections; there is room for {}\n", number(view.capacity));
+    }
+    if view.flows.is_empty() {
+        return summary(view);
     }
     let mut table = Table::new(&[
         "PROTOCOL",
@@ -137,12 +143,19 @@ pub fn table(view: &FlowsView) -> String {
             format!("{} s", number(flow.idle_s)).into(),
         ]);
     }
-    let (shown, live, capacity) = (view.flows.len() as u64, view.live, view.capacity);
-    let all = [number(live), number(capacity)];
-    let more = if shown < live {
-        format!(", of which these {} carried most", number(shown))
-    } else {
-        String::new()
-    };
-    format!("{table}{} connections of at most {}{more}\n", all[0], all[1])
+    format!("{table}{}", summary(view))
+}
+
+fn summary(view: &FlowsView) -> String {
+    let shown = view.flows.len() as u64;
+    let matching = view.matched.map(|matched| format!(", {} match", number(matched)));
+    let first = shown < view.matched.unwrap_or(view.live);
+    let first = first.then(|| format!(", the first {} are shown", number(shown)));
+    format!(
+        "{} connections of at most {}{}{}\n",
+        number(view.live),
+        number(view.capacity),
+        matching.unwrap_or_default(),
+        first.filter(|_| shown > 0).unwrap_or_default(),
+    )
 }

@@ -112,13 +112,15 @@ impl Plane for TestPlane {
         };
         let qsbr = Arc::new(Qsbr::new(1));
         qsbr.online(0);
-        let table = Arc::new(Table::new(&shape, qsbr).unwrap());
+        let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
         let mut writer = Writer::new();
         for new in &*self.connections.lock().unwrap() {
             let leg = table.insert(&mut writer, new, Tick(10)).unwrap();
             table.leg(leg).count(1500, Tick(50));
         }
-        Connections::new(table, Tick(100), [(VrfId(0), "default".to_owned())].into())
+        qsbr.offline(0);
+        let remover = Arc::new(Writer::new().into());
+        Connections::new(table, remover, Tick(100), [(VrfId(0), "default".to_owned())].into())
     }
 
     fn runtime(&self) -> RuntimeView {

@@ -5,8 +5,8 @@
 //! 64 bytes, two of the ten slots of a 64-byte bucket (of which a full table leaves a quarter empty), eight bytes for
 //! what the legs of IPv6 have no room for, and four for its place among the unconfirmed: 157 bytes.
 //!
-//! Whoever looks up, or changes, has to be online in the [`Qsbr`] that the table was made with: workers are; a thread of
-//! control that changes the table needs a place in it of its own.
+//! Whoever looks up, or inserts, has to be online in the [`Qsbr`] that the table was made with, as workers are. Others may
+//! look through it, and remove what they saw ([`Table::remove_seen`]).
 
 mod bucket;
 mod embryos;

@@ -154,6 +154,32 @@ fn a_remover_leaves_no_half_behind() {
 }
 
 #[test]
+fn control_removes_what_it_saw_and_nothing_in_its_place() {
+    check(|| {
+        let (world, mut writer) = world(1, 1);
+        let other = world.clone();
+        // Not online: no worker waits for it, and the memory under its eyes may become another's.
+        let control = thread::spawn(move || {
+            let seen = other.table.connection(0);
+            let (leg, keys) = (seen.id(), seen.keys());
+            keys == new(0).keys && other.table.remove_seen(&mut Writer::new(), leg, keys)
+        });
+        let leg = world.table.find(&new(0).keys[0]);
+        let removed = leg.is_some_and(|leg| world.table.remove(&mut writer, leg));
+        for _ in 0..2 {
+            world.qsbr.turn(0);
+            world.table.reclaim(&mut writer, |_, _| ());
+        }
+        let made = world.table.insert(&mut writer, &new(1), NOW).is_ok();
+        let deleted = control.join().unwrap();
+        assert!(removed != deleted, "by one of the two");
+        assert_eq!(world.table.occupied(), if made { 2 } else { 0 });
+        assert_eq!(world.look(1), [made; 2]);
+        assert_eq!(world.look(0), [false; 2]);
+    });
+}
+
+#[test]
 fn a_key_beyond_its_bucket_is_found_while_others_come_and_go() {
     check(|| {
         // Ten keys of five connections fill the bucket; those of the sixth are in the next one.

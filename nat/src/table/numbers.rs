@@ -35,8 +35,10 @@ pub enum End {
     Idle,
     /// Never confirmed, and the room was needed.
     Evicted,
-    /// Somebody asked for it.
+    /// To be made anew: it was over and its ends began another, or its backend has gone.
     Removed,
+    /// Somebody asked for it.
+    Deleted,
 }
 
 /// An unlinked connection that workers may still hold.
@@ -156,8 +158,8 @@ impl Writer {
         self.free.push(number);
     }
 
-    /// Whether one more may be retired.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether one more may be removed before [`Table::reclaim`](super::Table::reclaim) has freed some.
+    pub fn has_room(&self) -> bool {
         self.limbo.len() < LIMBO
     }
 

@@ -4,6 +4,7 @@ use super::lanes::{Lanes, with_lanes};
 use super::memory::prefetch;
 use super::numbers::{End, Writer};
 use super::{Connection, Table};
+use crate::key::Key;
 use crate::leg::LegId;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -16,11 +17,32 @@ impl Table {
 
     /// As [`Table::remove`], if `still` is true when nobody else can remove it any more.
     pub(crate) fn remove_if(&self, writer: &mut Writer, leg: LegId, end: End, still: impl Fn() -> bool) -> bool {
+        let keys = self.connection(leg).keys();
+        self.remove_keys(writer, leg, keys, end, still)
+    }
+
+    /// Removes the connection of a leg that the caller saw with these keys, as `control` does that looks beside the
+    /// workers: it may have ended since, and its memory may be another's by now. False then, or where so many wait for
+    /// the workers' turns that there is no [room](Writer::has_room).
+    ///
+    /// Needs no place in the [`Qsbr`](fastpath::qsbr::Qsbr): what was read before counts for nothing, and under the lock
+    /// a leg that the index has is whole and nobody else's to remove.
+    pub fn remove_seen(&self, writer: &mut Writer, leg: LegId, keys: [Key; 2]) -> bool {
+        self.remove_keys(writer, leg, keys, End::Deleted, || true)
+    }
+
+    fn remove_keys(
+        &self,
+        writer: &mut Writer,
+        leg: LegId,
+        [there, back]: [Key; 2],
+        end: End,
+        still: impl Fn() -> bool,
+    ) -> bool {
         if !writer.has_room() {
             return false;
         }
         let first = leg & !1;
-        let [there, back] = self.connection(first).keys();
         let removed = with_lanes!(self.way, lanes => {
             let hashes = [there, back].map(|key| lanes.hash(&self.seed, &key));
             // The first leg's bucket decides who removes it. Whoever looks through the array may have read a key that

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use control::connections::Filter;
 use testbed::Plane;
 use testbed::packets::{tcp, udp, with_fragment};
 
@@ -102,6 +103,33 @@ fn silence_ends_a_connection() {
     assert_eq!(back(&mut plane, &udp((far, 53), (own, 5000), 64, b"x")).len(), 1);
     plane.advance(Duration::from_secs(70));
     assert_eq!(back(&mut plane, &udp((far, 53), (own, 5000), 64, b"x")).len(), 0);
+}
+
+#[test]
+fn a_deleted_connection_leaves_its_port_to_another() {
+    let mut plane = Plane::new(&ports_of("2000-2000")).unwrap();
+    let delete = |plane: &mut Plane, filter: &str| {
+        let filter = Filter::parse(filter).unwrap();
+        plane.views().connections().delete(&filter).unwrap()
+    };
+    for [host, own, far] in families() {
+        let question = |port| udp((host, port), (far, 53), 64, b"x");
+        let answer = udp((far, 53), (own, 2000), 64, b"y");
+        assert_eq!(out(&mut plane, &question(5000)).len(), 1);
+        assert_eq!(out(&mut plane, &question(5001)).len(), 0, "its one port is taken");
+        let filter = format!("host {host} and port 5000");
+        assert_eq!(delete(&mut plane, &format!("{filter} and tcp")), 0);
+        assert_eq!(delete(&mut plane, &filter), 1);
+        assert_eq!(delete(&mut plane, &filter), 0);
+        assert_eq!(out(&mut plane, &question(5001)).len(), 1);
+        let received = back(&mut plane, &answer);
+        assert_eq!(
+            only(&mut plane, received).packet,
+            udp((far, 53), (host, 5001), 63, b"y")
+        );
+    }
+    assert_eq!(delete(&mut plane, ""), 2);
+    assert_eq!(plane.views().connections().live(), 0);
 }
 
 #[test]
