@@ -93,6 +93,7 @@ impl Connections {
         let tracking = Tracking {
             table: Arc::new(Table::new(&shape, qsbr.clone()).expect("address space")),
             generation: Generation::default(),
+            journal: Default::default(),
         };
         Self {
             tracking,

@@ -1,6 +1,7 @@
 //! The connections there are, for people and programs: read beside the workers, which notice nothing of it.
 
 mod filter;
+mod follow;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastpath::meta::{Endpoint, VrfId};
+use nat::journal::{Event, Journal, Pen};
 use nat::key::Key;
 use nat::leg::Leg;
 use nat::protocol::{self, Phase};
@@ -18,14 +20,39 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use filter::Filter;
+use follow::Followers;
+pub use follow::{Followed, Following};
 
 use crate::refusal::Refusal;
 use crate::show::flows::{EndView, FlowState, FlowView, FlowsView};
 
 /// The most connections `show flows` shows.
 pub const SHOWN_MAX: usize = 1000;
-/// What control removes connections with.
-pub type Remover = Arc<Mutex<Writer>>;
+/// What control removes connections with, and hears of them by. One for a table.
+pub struct Hands {
+    remover: Mutex<Writer>,
+    pen: Pen,
+    followers: Arc<Followers>,
+}
+
+impl Hands {
+    /// `journal` is what the table's workers write.
+    pub fn new(journal: &Journal) -> Arc<Self> {
+        Arc::new(Self {
+            remover: Mutex::new(Writer::new()),
+            pen: journal.pen(),
+            followers: Followers::new(journal.clone()),
+        })
+    }
+
+    /// Frees what was removed and workers have left behind since.
+    pub fn reclaim(&self, table: &Table, now: Tick) {
+        // Who deletes just now does so, too.
+        if let Ok(mut remover) = self.remover.try_lock() {
+            self.pen.reclaim(table, &mut remover, now);
+        }
+    }
+}
 
 /// How long deletion waits for workers to let go of what it ended before: they do with every turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -50,18 +77,18 @@ pub enum Sort {
 /// The table as it is while somebody looks. One that is on its way out may be seen half.
 pub struct Connections {
     table: Arc<Table>,
-    remover: Remover,
+    hands: Arc<Hands>,
     now: Tick,
     vrfs: HashMap<VrfId, String>,
 }
 
 impl Connections {
-    /// Those of `table`, silent since so long `now`, in tables of routes of these names. `remover` is one of the writers
-    /// that the table was made for.
-    pub fn new(table: Arc<Table>, remover: Remover, now: Tick, vrfs: HashMap<VrfId, String>) -> Self {
+    /// Those of `table`, silent since so long `now`, in tables of routes of these names. `hands` are a writer that the
+    /// table was made for.
+    pub fn new(table: Arc<Table>, hands: Arc<Hands>, now: Tick, vrfs: HashMap<VrfId, String>) -> Self {
         Self {
             table,
-            remover,
+            hands,
             now,
             vrfs,
         }
@@ -113,7 +140,7 @@ impl Connections {
     /// # Errors
     /// Workers that do not let go of what was ended before; how many there were.
     pub fn delete(&self, filter: &Filter) -> Result<u64, Refusal> {
-        let mut writer = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.hands.remover.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deleted = 0;
         for connection in self.table.connections_from(0) {
             let keys = connection.keys();
@@ -128,15 +155,32 @@ impl Connections {
                 deleted += u64::from(self.table.remove_seen(&mut writer, connection.id(), keys));
             }
         }
-        self.table.reclaim(&mut writer, |_, _| {});
+        self.reclaim(&mut writer);
         Ok(deleted)
+    }
+
+    fn reclaim(&self, writer: &mut Writer) {
+        self.hands.pen.reclaim(&self.table, writer, self.now);
+    }
+
+    /// What becomes of those that `filter` matches, from now on.
+    ///
+    /// # Errors
+    /// Too many follow already, or no thread can be had.
+    pub fn follow(&self, filter: Filter) -> Result<Following, Refusal> {
+        self.hands.followers.follow(filter, self.vrfs.clone())
+    }
+
+    /// How those who follow fare.
+    pub fn followed(&self) -> Followed {
+        self.hands.followers.counts()
     }
 
     /// Waits until one more connection may be removed; no, if workers take too long.
     fn makes_room(&self, writer: &mut Writer) -> bool {
         let since = Instant::now();
         while !writer.has_room() {
-            self.table.reclaim(writer, |_, _| {});
+            self.reclaim(writer);
             if writer.has_room() {
                 break;
             }
@@ -164,26 +208,42 @@ impl Connections {
     }
 
     fn view(&self, connection: &Connection<'_>) -> FlowView {
-        let [there, back] = connection.keys();
-        let [source, target] = [there.source(), there.target()];
-        let [real_source, real_target] = [back.target(), back.source()];
-        let has_ports = has_ports(&there);
-        let end = |end: &Endpoint| EndView::new(end.ip(), has_ports.then_some(end.port));
-        let changed = |to: &Endpoint, from: &Endpoint| (to != from).then(|| end(to));
-        FlowView {
-            protocol: filter::name_of(there.protocol()),
-            vrf: self.vrfs.get(&there.vrf()).cloned().unwrap_or_default(),
-            source: end(&source),
-            target: end(&target),
-            translated_source: changed(&real_source, &source),
-            translated_target: changed(&real_target, &target),
-            state: state(connection),
-            packets: connection.there().packets(),
-            bytes: connection.there().bytes(),
-            reply_packets: connection.back().packets(),
-            reply_bytes: connection.back().bytes(),
-            idle_s: (connection.idle(self.now) / TICKS_PER_SECOND).into(),
-        }
+        let legs = [connection.there(), connection.back()];
+        view(
+            &Event {
+                end: None,
+                keys: connection.keys(),
+                packets: legs.map(Leg::packets),
+                bytes: legs.map(Leg::bytes),
+                phase: protocol::phase(connection),
+                idle: connection.idle(self.now),
+            },
+            &self.vrfs,
+        )
+    }
+}
+
+/// A connection as it was.
+fn view(event: &Event, vrfs: &HashMap<VrfId, String>) -> FlowView {
+    let [there, back] = event.keys;
+    let [source, target] = [there.source(), there.target()];
+    let [real_source, real_target] = [back.target(), back.source()];
+    let has_ports = has_ports(&there);
+    let end = |end: &Endpoint| EndView::new(end.ip(), has_ports.then_some(end.port));
+    let changed = |to: &Endpoint, from: &Endpoint| (to != from).then(|| end(to));
+    FlowView {
+        protocol: filter::name_of(there.protocol()),
+        vrf: vrfs.get(&there.vrf()).cloned().unwrap_or_default(),
+        source: end(&source),
+        target: end(&target),
+        translated_source: changed(&real_source, &source),
+        translated_target: changed(&real_target, &target),
+        state: state(event.phase),
+        packets: event.packets[0],
+        bytes: event.bytes[0],
+        reply_packets: event.packets[1],
+        reply_bytes: event.bytes[1],
+        idle_s: (event.idle / TICKS_PER_SECOND).into(),
     }
 }
 
@@ -192,8 +252,8 @@ fn has_ports(key: &Key) -> bool {
     (key.source().port, key.target().port) != (0, 0)
 }
 
-fn state(connection: &Connection<'_>) -> FlowState {
-    match protocol::phase(connection) {
+fn state(phase: Phase) -> FlowState {
+    match phase {
         Phase::Opening => FlowState::Opening,
         Phase::Established => FlowState::Established,
         Phase::Closing => FlowState::Closing,

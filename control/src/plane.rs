@@ -36,6 +36,7 @@ use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use fastpath::rib::Rib;
 use fastpath::worker::{Idle, ManualWorker};
+use nat::time::Tick;
 
 use crate::agent::Agent;
 use crate::program::policy::Enforcement;
@@ -302,9 +303,9 @@ impl State {
         self.interfaces.reclaim();
         self.wireguard.reclaim();
         self.balancing.book.reclaim();
-        self.flows.reclaim();
         self.policy.reclaim();
         let now_ns = self.now_ns();
+        self.flows.reclaim(Tick::from_ns(now_ns));
         let next = self
             .neighbours
             .next_deadline()

@@ -179,7 +179,7 @@ fn connections_are_shown_and_deleted() {
         (
             &["show", "ports", "tcp"],
             2,
-            "error: a filter, --sort and --all are for `margay show flows`; `ports` is shown whole",
+            "error: a filter, --sort, --all and --follow are for `margay show flows`; `ports` is shown whole",
         ),
     ];
     for (arguments, code, sentence) in wrong {

@@ -2,16 +2,18 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 
-use common::{Running, TestPlane, ask, connect, exchange, get};
+use common::{Running, TestPlane, ask, connect, exchange, get, wait_for};
 use control::api::Plane;
-use control::connections::{Connections, Filter, Remover, Sort};
+use control::connections::{Connections, Filter, Hands, Sort};
 use control::server::Limits;
 use control::show::View;
 use control::show::flows::FlowView;
 use fastpath::meta::{Endpoint, Flags, VrfId};
 use fastpath::qsbr::Qsbr;
+use nat::journal::{Journal, Pen};
 use nat::key::Key;
 use nat::leg::Start;
 use nat::table::{New, Shape, Table, Writer};
@@ -112,7 +114,7 @@ fn those_asked_for_are_shown_in_the_order_asked_for() {
 
 #[test]
 fn what_carried_more_or_was_silent_for_longer_comes_first() {
-    let (table, remover) = table(1);
+    let (table, hands) = table(1);
     let mut writer = Writer::new();
     for n in 0..4 {
         let leg = table.insert(&mut writer, &connection(n), Tick(10)).unwrap();
@@ -122,7 +124,7 @@ fn what_carried_more_or_was_silent_for_longer_comes_first() {
             table.leg(leg + 1).count(1, Tick(40 - n));
         }
     }
-    let connections = Connections::new(table, remover, Tick(100), [].into());
+    let connections = Connections::new(table, hands, Tick(100), [].into());
     let ports = |sort| -> Vec<u16> {
         let view = connections.first(&Filter::parse("port 53").unwrap(), sort);
         let as_source = |flow: &FlowView| flow.translated_source.as_ref().unwrap().port.unwrap() - 1024;
@@ -134,7 +136,7 @@ fn what_carried_more_or_was_silent_for_longer_comes_first() {
 }
 
 /// A table for 20,000 in which one worker is in the middle of a turn, and what removes from it beside that worker.
-fn table(writers: usize) -> (Arc<Table>, Remover) {
+fn table(writers: usize) -> (Arc<Table>, Arc<Hands>) {
     let qsbr = Arc::new(Qsbr::new(1));
     let shape = Shape {
         connections: 20_000,
@@ -143,7 +145,7 @@ fn table(writers: usize) -> (Arc<Table>, Remover) {
     };
     let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
     qsbr.online(0);
-    (table, Remover::new(Writer::new().into()))
+    (table, Hands::new(&Journal::default()))
 }
 
 #[test]
@@ -169,17 +171,116 @@ fn connections_are_deleted_by_filter_or_all_of_them() {
 
 #[test]
 fn a_worker_that_lets_go_of_nothing_is_not_waited_for_for_ever() {
-    let (table, remover) = table(1);
+    let (table, hands) = table(1);
     let mut writer = Writer::new();
     for n in 0..5_000 {
         table.insert(&mut writer, &connection(n), Tick(10)).unwrap();
     }
-    let connections = Connections::new(table.clone(), remover, Tick(100), [].into());
+    let connections = Connections::new(table.clone(), hands, Tick(100), [].into());
     let refusal = connections.delete(&Filter::default()).unwrap_err();
     let deleted = 5_000 - table.len();
     let expected = format!("{deleted} connections were deleted, and others that match are left");
     assert!(refusal.error.starts_with(&expected), "{}", refusal.error);
     assert!(deleted > 0 && deleted < 5_000);
+}
+
+/// Connections of whose first 30 everything is told by the pen.
+fn told(journal: &Journal) -> (Arc<Table>, Pen, Writer) {
+    let qsbr = Arc::new(Qsbr::new(0));
+    let shape = Shape {
+        connections: 100,
+        writers: 2,
+        seed: 1,
+    };
+    let (table, pen, mut writer) = (
+        Arc::new(Table::new(&shape, qsbr).unwrap()),
+        journal.pen(),
+        Writer::new(),
+    );
+    for n in 0..30 {
+        table.insert(&mut writer, &connection(n), Tick(1)).unwrap();
+    }
+    (table, pen, writer)
+}
+
+#[test]
+fn what_becomes_of_connections_is_told_to_who_follows() {
+    let running = Running::start(Limits::default());
+    let (table, pen, mut writer) = told(&running.plane.journal);
+    let mut stream = connect(&running.socket);
+    let request = "GET /v1/flows?follow=true&where=host%2010.1.0.7 HTTP/1.1\r\nHost: margay\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(answer.next().unwrap().contains("200 OK"));
+    let mut event = || -> serde_json::Value {
+        let line = answer.find(|line| line.starts_with('{')).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    // The head comes after it was agreed to follow; what is told from here on is told.
+    for n in 0..30 {
+        let leg = table.find(&connection(n).keys[0]).unwrap();
+        pen.begins(&table.connection(leg), Tick(1));
+        table.leg(leg).count(1500, Tick(1));
+        assert!(table.remove_seen(&mut writer, leg, connection(n).keys));
+    }
+    pen.reclaim(&table, &mut writer, Tick(51));
+    let (mut create, mut end) = (event(), event());
+    for event in [&mut create, &mut end] {
+        let time_ms = event.as_object_mut().unwrap().remove("time_ms");
+        assert!(time_ms.unwrap().as_u64().unwrap() > 1_700_000_000_000);
+    }
+    let flow = json!({
+        "event": "create", "protocol": "udp", "vrf": "default",
+        "source": {"address": "10.1.0.7", "port": 40_000},
+        "target": {"address": "198.51.100.7", "port": 53},
+        "translated_source": {"address": "192.0.2.1", "port": 1024 + 7},
+        "state": "opening", "packets": 0, "bytes": 0, "reply_packets": 0, "reply_bytes": 0, "idle_s": 0,
+    });
+    assert_eq!(create, flow);
+    let mut ended = flow;
+    (ended["event"], ended["reason"]) = ("end".into(), "deleted".into());
+    (ended["packets"], ended["bytes"], ended["idle_s"]) = (1.into(), 1500.into(), 5.into());
+    assert_eq!(end, ended);
+}
+
+#[tokio::test]
+async fn who_reads_too_slowly_is_cut_off_and_told() {
+    let journal = Journal::default();
+    let (table, pen, _) = told(&journal);
+    let connections = Connections::new(table.clone(), Hands::new(&journal), Tick(100), [].into());
+    let mut slow = connections.follow(Filter::default()).unwrap();
+    let mut quick = connections.follow(Filter::parse("tcp").unwrap()).unwrap();
+    wait_for("one to be cut off", || {
+        (0..2_000).for_each(|_| pen.begins(&table.connection(0), Tick(1)));
+        connections.followed().cut_off == 1
+    });
+    assert_eq!(connections.followed().followers, 1, "the other goes on");
+    let mut last = vec![];
+    while let Some(lines) = slow.next().await {
+        assert!(lines.ends_with(b"\n"), "whole lines");
+        last = lines;
+    }
+    assert_eq!(last, b"{\"event\":\"cut-off\"}\n");
+    // Workers are not waited for, either.
+    (0..20_000).for_each(|_| pen.begins(&table.connection(0), Tick(1)));
+    let lines = quick.next().await.unwrap();
+    assert!(lines.starts_with(b"{\"event\":\"lost\",\"events\":"), "{lines:?}");
+    assert!(connections.followed().lost > 0);
+    drop(quick);
+    wait_for("nobody to follow", || connections.followed().followers == 0);
+}
+
+#[test]
+fn not_everybody_can_follow() {
+    let (table, hands) = table(1);
+    let connections = Connections::new(table, hands, Tick(100), [].into());
+    let mut all: Vec<_> = (0..16)
+        .map(|_| connections.follow(Filter::default()).unwrap())
+        .collect();
+    let refusal = connections.follow(Filter::default()).err().unwrap();
+    assert_eq!(refusal.error, "16 clients follow connections already; end one of them");
+    all.pop();
+    assert!(connections.follow(Filter::default()).is_ok());
 }
 
 #[test]

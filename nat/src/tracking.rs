@@ -1,5 +1,6 @@
 //! What the nodes of flows have in common, and how a leg keeps where its packets go.
 
+use crate::journal::Journal;
 use crate::table::Table;
 use fastpath::forwarding::{ADJACENCIES, LOCAL, NO_ADJACENCY, TUNNEL};
 use fastpath::generation::{Generation, STALE};
@@ -15,6 +16,8 @@ pub struct Tracking {
     pub table: Arc<Table>,
     /// Advanced by control.
     pub generation: Generation,
+    /// What becomes of connections.
+    pub journal: Journal,
 }
 
 /// The generation that the vector under way is decided under, from `flows` to `admit` of the same worker and chain.

@@ -30,6 +30,9 @@ pub(super) struct Show {
     /// Of flows, all of them and not the first 1,000 alone: as JSON, one a line
     #[arg(long, conflicts_with_all = ["sort", "watch", "output"])]
     all: bool,
+    /// Of flows, what becomes of them from now on, until interrupted: as JSON, one a line
+    #[arg(long, conflicts_with_all = ["sort", "watch", "all", "output"])]
+    follow: bool,
     /// Show it again every second, until interrupted
     #[arg(short, long)]
     watch: bool,
@@ -39,15 +42,15 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn carry_out(self) -> Result<(), Error> {
-        let asks = self.all || self.sort.is_some() || !self.filter.is_empty();
+        let asks = self.all || self.follow || self.sort.is_some() || !self.filter.is_empty();
         if asks && self.view != View::Flows {
             return Err(Error::Usage(format!(
-                "a filter, --sort and --all are for `margay show flows`; `{}` is shown whole",
+                "a filter, --sort, --all and --follow are for `margay show flows`; `{}` is shown whole",
                 self.view
             )));
         }
         let client = self.common.client()?;
-        if self.all {
+        if self.all || self.follow {
             return client.follow(&format!("/v1/flows?{}", self.query()), output::print_bytes);
         }
         let path = format!("/v1/show/{}?{}", self.view, self.query());
@@ -72,7 +75,8 @@ impl Show {
         let filter = (!self.filter.is_empty()).then(|| format!("where={}", escaped(&self.filter.join(" "))));
         let sort = self.sort.and_then(|sort| sort.to_possible_value());
         let sort = sort.map(|sort| format!("sort={}", sort.get_name()));
-        let parts: Vec<_> = filter.into_iter().chain(sort).collect();
+        let follow = self.follow.then(|| "follow=true".to_owned());
+        let parts: Vec<_> = filter.into_iter().chain(sort).chain(follow).collect();
         parts.join("&")
     }
 

@@ -10,8 +10,9 @@ use fastpath::meta::VrfId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
+use nat::journal::Journal;
 use nat::snat::{Rule, Rules, SHARED_PORTS};
-use nat::table::{Shape, Table, Writer};
+use nat::table::{Shape, Table};
 use nat::time::Tick;
 use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
@@ -19,7 +20,7 @@ use nat::tracking::Tracking;
 use super::services::Balancing;
 use super::views::Views;
 use super::{PlaneOptions, State};
-use crate::connections::{Connections, Remover};
+use crate::connections::{Connections, Hands};
 use crate::resource::{Kind, PortRange, Resource, SourceNatSpec};
 use crate::show::memory::MemoryView;
 use crate::store::Plan;
@@ -28,7 +29,7 @@ use crate::wiring;
 /// What control knows of connections.
 pub(super) struct Flows {
     pub tracking: Tracking,
-    remover: Remover,
+    hands: Arc<Hands>,
     timeouts: Timeouts,
     rules: Publisher<Rules>,
     sources: BTreeMap<String, SourceNatSpec>,
@@ -47,9 +48,14 @@ impl Flows {
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "flows"),
         };
         let table = Arc::new(Table::new(&shape, qsbr)?);
+        let journal = Journal::default();
         Ok(Self {
-            tracking: Tracking { table, generation },
-            remover: Remover::new(Writer::new().into()),
+            hands: Hands::new(&journal),
+            tracking: Tracking {
+                table,
+                generation,
+                journal,
+            },
             timeouts: Timeouts::default(),
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
@@ -79,12 +85,9 @@ impl Flows {
         ranges.filter(|range| range.end() < SHARED_PORTS.start())
     }
 
-    pub fn reclaim(&mut self) {
+    pub fn reclaim(&mut self, now: Tick) {
         self.rules.reclaim();
-        // Who deletes reclaims, too.
-        if let Ok(mut remover) = self.remover.try_lock() {
-            self.tracking.table.reclaim(&mut remover, |_, _| {});
-        }
+        self.hands.reclaim(&self.tracking.table, now);
     }
 }
 
@@ -94,8 +97,8 @@ impl Views<'_> {
         let state = &*self.0;
         let vrfs = state.vrfs.iter().map(|(name, id)| (*id, name.clone()));
         let now = Tick::from_ns(state.now_ns());
-        let Flows { tracking, remover, .. } = &state.flows;
-        Connections::new(tracking.table.clone(), remover.clone(), now, vrfs.collect())
+        let Flows { tracking, hands, .. } = &state.flows;
+        Connections::new(tracking.table.clone(), hands.clone(), now, vrfs.collect())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::api::Plane;
 use crate::connections::{Connections, Filter, Sort};
 use crate::intent::Intent;
 use crate::refusal::Refusal;
-use crate::show::flows::FlowView;
+use crate::show::flows::{FlowEvent, FlowView};
 use crate::show::{Shown, View};
 
 #[derive(Deserialize, IntoParams)]
@@ -27,6 +27,9 @@ pub(super) struct Where {
     #[serde(rename = "where")]
     #[param(rename = "where")]
     filter: Option<String>,
+    /// Instead of those there are: what becomes of them from now on, until the client goes.
+    #[serde(default)]
+    follow: bool,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -102,12 +105,12 @@ pub(super) async fn delete_flows(
     Ok(Json(DeletedFlows { deleted }))
 }
 
-/// The connections there are, as JSON lines.
+/// The connections there are, or what becomes of them, as JSON lines.
 #[utoipa::path(
     get, path = "/v1/flows", params(Where),
     responses(
-        (status = 200, body = FlowView, content_type = "application/x-ndjson", description = "One on each line."),
-        (status = 422, body = Refusal, description = "The filter is not understood."),
+        (status = 200, body = FlowLine, content_type = "application/x-ndjson", description = "One on each line."),
+        (status = 422, body = Refusal, description = "The filter is not understood, or too many follow."),
     )
 )]
 pub(super) async fn get_flows(
@@ -116,12 +119,31 @@ pub(super) async fn get_flows(
 ) -> Result<Response, Failure> {
     let filter = Filter::parse(query.filter.as_deref().unwrap_or_default())?;
     let connections = blocking(intent, |intent| intent.plane().connections()).await?;
+    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    if query.follow {
+        let lines = futures_util::stream::unfold(connections.follow(filter)?, |mut following| async {
+            let lines = following.next().await?;
+            Some((Ok::<_, Infallible>(Bytes::from(lines)), following))
+        });
+        return Ok((content_type, Body::from_stream(lines)).into_response());
+    }
     let pages = futures_util::stream::unfold(Some((connections, filter, 0)), |state| async {
         let page = tokio::task::spawn_blocking(move || page(state?)).await.ok()?;
         page.map(|(lines, next)| (Ok::<_, Infallible>(Bytes::from(lines)), next))
     });
-    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((content_type, Body::from_stream(pages)).into_response())
+}
+
+/// A line of the answer.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what is serialised line by line")]
+#[schema(as = FlowLine)]
+#[serde(untagged)]
+enum FlowLine {
+    #[schema(title = "connection")]
+    Connection(FlowView),
+    #[schema(title = "event")]
+    Event(FlowEvent),
 }
 
 /// Where to go on, if anywhere.

@@ -53,6 +53,52 @@ pub struct FlowView {
     pub idle_s: u64,
 }
 
+/// What becomes of connections: a line of `GET /v1/flows?follow=true`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum FlowEvent {
+    /// One began.
+    Create(FlowEventView),
+    /// One ended, and what it had carried.
+    End(FlowEventView),
+    /// More happened than was taken down.
+    Lost {
+        /// So many events, of any connection.
+        events: u64,
+    },
+    /// The last line: what happened was not read fast enough.
+    CutOff,
+}
+
+/// A connection of which something became.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlowEventView {
+    /// When, in milliseconds since 1970, to a hundredth of a second.
+    pub time_ms: u64,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<FlowEnd>,
+    /// The connection.
+    #[serde(flatten)]
+    pub flow: FlowView,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowEnd {
+    /// Its ends were done with it, or one broke it off.
+    Closed,
+    /// It was silent for as long as its state allows.
+    Timeout,
+    /// The table was full, and it had never been answered.
+    Evicted,
+    /// Another was made in its place: its backend has gone, or its ends began anew.
+    Replaced,
+    /// Somebody asked for it.
+    Deleted,
+}
+
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndView {

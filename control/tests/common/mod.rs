@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
-use control::connections::Connections;
+use control::connections::{Connections, Hands};
 use control::intent::Intent;
 use control::program::policy::Question;
 use control::refusal::Refusal;
@@ -30,6 +30,7 @@ use control::store::Plan;
 use fastpath::capture::Catch;
 use fastpath::meta::VrfId;
 use fastpath::qsbr::Qsbr;
+use nat::journal::Journal;
 use nat::table::{New, Shape, Table, Writer};
 use nat::time::Tick;
 
@@ -47,6 +48,8 @@ pub struct TestPlane {
     pub released: Condvar,
     /// What is in the table of connections.
     pub connections: Mutex<Vec<New>>,
+    /// What is told of connections.
+    pub journal: Journal,
 }
 
 impl TestPlane {
@@ -119,8 +122,12 @@ impl Plane for TestPlane {
             table.leg(leg).count(1500, Tick(50));
         }
         qsbr.offline(0);
-        let remover = Arc::new(Writer::new().into());
-        Connections::new(table, remover, Tick(100), [(VrfId(0), "default".to_owned())].into())
+        Connections::new(
+            table,
+            Hands::new(&self.journal),
+            Tick(100),
+            [(VrfId(0), "default".to_owned())].into(),
+        )
     }
 
     fn runtime(&self) -> RuntimeView {

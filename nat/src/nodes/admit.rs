@@ -1,6 +1,7 @@
 //! Writes down what was decided: a new connection goes into the table, with a source of ours where a rule says so; a stale
 //! verdict is renewed.
 
+use crate::journal::Pen;
 use crate::key::Key;
 use crate::leg::{LegId, NONE, Start, Verdict};
 use crate::protocol::opens;
@@ -41,6 +42,7 @@ pub struct Admit {
     tracking: Tracking,
     decided: Decided,
     writer: Writer,
+    pen: Pen,
     rules: Reader<Rules>,
     interfaces: Reader<Interfaces>,
     forwarding: Arc<Forwarding>,
@@ -55,10 +57,12 @@ impl Admit {
         interfaces: Reader<Interfaces>,
         forwarding: Arc<Forwarding>,
     ) -> Self {
+        let pen = tracking.journal.pen();
         Self {
             tracking,
             decided,
             writer: Writer::new(),
+            pen,
             rules,
             interfaces,
             forwarding,
@@ -72,8 +76,8 @@ impl Node for Admit {
     type Drop = Drop;
 
     fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
-        let table = &*self.tracking.table;
-        table.reclaim(&mut self.writer, |_, _| {});
+        let now = Tick::from_ns(turn.now_ns);
+        self.pen.reclaim(&self.tracking.table, &mut self.writer, now);
         let mut moment = Moment {
             tracking: &self.tracking,
             writer: &mut self.writer,
@@ -81,7 +85,8 @@ impl Node for Admit {
             interfaces: self.interfaces.refresh(),
             forwarding: &self.forwarding,
             generation: self.decided.get(),
-            now: Tick::from_ns(turn.now_ns),
+            pen: &self.pen,
+            now,
         };
         batch.each(|mut packet| moment.admit(&mut packet));
     }
@@ -95,6 +100,7 @@ impl Node for Admit {
 struct Moment<'a> {
     tracking: &'a Tracking,
     writer: &'a mut Writer,
+    pen: &'a Pen,
     rules: &'a Rules,
     interfaces: &'a Interfaces,
     forwarding: &'a Forwarding,
@@ -202,8 +208,12 @@ impl Moment<'_> {
             starts,
         };
         match self.tracking.table.insert(self.writer, &new, self.now) {
+            Ok(leg) => {
+                self.pen.begins(&self.tracking.table.connection(leg), self.now);
+                Ok(Some(leg))
+            }
             // One of this vector was faster, or one of another worker.
-            Ok(leg) | Err(Refused::Exists(leg)) => Ok(Some(leg)),
+            Err(Refused::Exists(leg)) => Ok(Some(leg)),
             Err(Refused::ReverseTaken(_)) => Ok(None),
             Err(Refused::Full) => Err(Drop::Full),
             Err(Refused::Crowded) => Err(Drop::Crowded),

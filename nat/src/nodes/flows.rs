@@ -1,5 +1,6 @@
 //! Finds the connection of each packet, a vector at a time.
 
+use crate::journal::Pen;
 use crate::key::Key;
 use crate::leg::{LegId, NONE};
 use crate::protocol::{Outcome, follow, opens};
@@ -37,6 +38,7 @@ pub struct Flows {
     tracking: Tracking,
     decided: Decided,
     writer: Writer,
+    pen: Pen,
     scratch: Box<Scratch>,
     keys: Box<[Key; BATCH_MAX]>,
     legs: Box<[LegId; BATCH_MAX]>,
@@ -45,10 +47,12 @@ pub struct Flows {
 impl Flows {
     /// Tells by `decided` what generation is current.
     pub fn new(tracking: Tracking, decided: Decided) -> Self {
+        let pen = tracking.journal.pen();
         Self {
             tracking,
             decided,
             writer: Writer::new(),
+            pen,
             scratch: Box::default(),
             keys: Box::new([Key::default(); BATCH_MAX]),
             legs: Box::new([NONE; BATCH_MAX]),
@@ -65,7 +69,7 @@ impl Node for Flows {
         let generation = self.tracking.generation.current();
         self.decided.set(generation);
         let table = &*self.tracking.table;
-        table.reclaim(&mut self.writer, |_, _| {});
+        self.pen.reclaim(table, &mut self.writer, Tick::from_ns(turn.now_ns));
         let length = batch.len();
         for (place, key) in self.keys[..length].iter_mut().enumerate() {
             *key = key_of(&mut batch.packet(place));

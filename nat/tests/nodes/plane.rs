@@ -74,6 +74,7 @@ impl Plane {
         let tracking = Tracking {
             table: Arc::new(Table::new(&shape, qsbr.clone()).unwrap()),
             generation: Generation::default(),
+            journal: Default::default(),
         };
         let rules = Publisher::new(Rules(rules));
         let graph = graph(&tracking, &rules, &interfaces, &rib, &forwarding);

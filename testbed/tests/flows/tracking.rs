@@ -1,8 +1,11 @@
 //! Which packets belong to a connection, and what a change does to it.
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use control::connections::Filter;
+use control::connections::{Filter, Following};
 use testbed::Plane;
 use testbed::packets::{tcp, udp, with_fragment};
 
@@ -130,6 +133,59 @@ fn a_deleted_connection_leaves_its_port_to_another() {
     }
     assert_eq!(delete(&mut plane, ""), 2);
     assert_eq!(plane.views().connections().live(), 0);
+}
+
+/// Whole lines that came until there were `count`.
+fn told(following: &mut Following, count: usize) -> Vec<String> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut lines: Vec<String> = vec![];
+    for _ in 0..2_000 {
+        while let Poll::Ready(Some(more)) = pin!(following.next()).poll(&mut context) {
+            lines.extend(String::from_utf8(more).unwrap().lines().map(str::to_owned));
+        }
+        if lines.len() >= count {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lines
+}
+
+#[test]
+fn the_life_of_connections_is_told() {
+    let mut plane = plane();
+    let [[host, own, far], _] = families();
+    let filter = Filter::parse("net 10.1.0.0/16 and udp").unwrap();
+    let mut following = plane.views().connections().follow(filter).unwrap();
+    for port in [5000, 5001] {
+        out(&mut plane, &udp((host, port), (far, 53), 64, b"x"));
+        back(&mut plane, &udp((far, 53), (own, port), 64, b"y"));
+    }
+    let ends = |lines: &[String], event: &str, port: u16| {
+        let port = format!("\"port\":{port}}}");
+        let is = |line: &&String| line.starts_with(&format!("{{\"event\":\"{event}\"")) && line.contains(&port);
+        lines.iter().filter(is).count()
+    };
+    let lines = told(&mut following, 2);
+    assert_eq!(
+        [5000, 5001].map(|port| ends(&lines, "create", port)),
+        [1, 1],
+        "{lines:?}"
+    );
+    let deleted = plane.views().connections().delete(&Filter::parse("port 5000").unwrap());
+    assert_eq!(deleted.unwrap(), 1);
+    plane.advance(Duration::from_secs(100));
+    let lines = told(&mut following, 2);
+    assert_eq!([5000, 5001].map(|port| ends(&lines, "end", port)), [1, 1], "{lines:?}");
+    let reason = |reason: &str| lines.iter().find(|line| line.contains(reason)).unwrap();
+    for (why, port) in [("deleted", 5000), ("timeout", 5001)] {
+        let line = reason(&format!("\"reason\":\"{why}\""));
+        assert!(line.contains(&format!("\"port\":{port}}}")), "{line}");
+        assert!(
+            line.contains("\"packets\":1,") && line.contains("\"reply_packets\":1,"),
+            "{line}"
+        );
+    }
 }
 
 #[test]

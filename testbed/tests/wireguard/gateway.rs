@@ -458,6 +458,7 @@ fn flows(rib: &Rib, qsbr: &Arc<Qsbr>) -> Tracking {
     Tracking {
         table: Arc::new(Table::new(&shape, qsbr.clone()).unwrap()),
         generation: rib.generation().clone(),
+        journal: Default::default(),
     }
 }
 
