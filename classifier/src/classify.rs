@@ -4,11 +4,13 @@ use crate::endpoints::Endpoints;
 use crate::lookup::{Hits, Way};
 use crate::packet::{Columns, Key, Packet, VECTOR};
 use crate::pattern::Rank;
-use crate::program::{DefaultAction, Direction, Last, PolicyId, Program, Step, Steps};
+use crate::program::{Compiled, DefaultAction, Direction, Last, Placed, PolicyId, Program, Step, Steps};
 use crate::rule::{Action, IpVersion};
 use crate::ruleset::{Part, Ruleset};
 use crate::sets::{Class, Memory, View};
+use crate::tally::Tally;
 use fastpath::publish::Reader;
+use std::sync::Arc;
 
 pub use crate::verdict::{Cause, Decision, Judgement, Logged, Passed, Verdict};
 
@@ -20,6 +22,7 @@ pub struct Classifier {
     program: Reader<Program>,
     sets: View,
     way: Way,
+    tally: Option<Arc<Tally>>,
     scratch: Box<Scratch>,
 }
 
@@ -53,7 +56,7 @@ struct Wide {
 }
 
 impl Classifier {
-    pub(crate) fn new(program: Reader<Program>, sets: View, way: Way) -> Classifier {
+    pub(crate) fn new(program: Reader<Program>, sets: View, way: Way, tally: Option<Arc<Tally>>) -> Classifier {
         let scratch = Scratch {
             classes: [[Class::default(); 2]; VECTOR],
             order: [(0, IpVersion::V4, 0); VECTOR],
@@ -70,6 +73,7 @@ impl Classifier {
             program,
             sets,
             way,
+            tally,
             scratch: Box::new(scratch),
         }
     }
@@ -82,6 +86,7 @@ impl Classifier {
             program,
             sets: &self.sets,
             way: self.way,
+            tally: self.tally.as_deref(),
             scratch: &mut self.scratch,
         }
     }
@@ -91,7 +96,7 @@ impl Classifier {
     /// # Panics
     /// As it.
     pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
-        self.vector().judge(packets, judgements, None)
+        self.vector().judge(packets, judgements, None, None)
     }
 
     /// Log entries there was no room for.
@@ -105,6 +110,7 @@ pub struct Vector<'a> {
     program: &'a Program,
     sets: &'a View,
     way: Way,
+    tally: Option<&'a Tally>,
     scratch: &'a mut Scratch,
 }
 
@@ -120,14 +126,30 @@ impl<'a> Vector<'a> {
     /// # Panics
     /// If there are more than [`VECTOR`] packets, or not as many judgements.
     pub fn classify(&mut self, packets: &[Packet], judgements: &mut [Judgement]) -> &[Logged] {
-        self.again().judge(packets, judgements, None)
+        self.again().judge(packets, judgements, None, None)
+    }
+
+    /// Judges packets as [`classify`](Self::classify), and counts them for the rules that they meet: `lengths[i]` bytes
+    /// for `packets[i]`, seen at `now_ns`.
+    ///
+    /// # Panics
+    /// As it.
+    pub fn count(
+        &mut self,
+        packets: &[Packet],
+        lengths: &[u16],
+        now_ns: u64,
+        judgements: &mut [Judgement],
+    ) -> &[Logged] {
+        let counting = self.tally.map(|tally| Counting { tally, lengths, now_ns });
+        self.again().judge(packets, judgements, None, counting)
     }
 
     /// Judges one packet, and says in order which policies left it to the next tier on its way.
     pub fn explain(&mut self, packet: &Packet) -> (Judgement, Vec<Passed>) {
         let (mut judgement, mut passed) = ([Judgement::NO_CHAIN], vec![]);
         self.again()
-            .judge(std::slice::from_ref(packet), &mut judgement, Some(&mut passed));
+            .judge(std::slice::from_ref(packet), &mut judgement, Some(&mut passed), None);
         (judgement[0], passed)
     }
 
@@ -143,6 +165,7 @@ impl<'a> Vector<'a> {
         packets: &[Packet],
         judgements: &mut [Judgement],
         mut passed: Option<&mut Vec<Passed>>,
+        counting: Option<Counting<'_>>,
     ) -> &'a [Logged] {
         assert!(packets.len() <= VECTOR && packets.len() == judgements.len());
         let (program, scratch) = (self.program, self.scratch);
@@ -165,6 +188,7 @@ impl<'a> Vector<'a> {
                 logs: &mut scratch.logs,
                 logs_lost: &mut scratch.logs_lost,
                 passed: passed.as_deref_mut(),
+                counting,
             };
             match version {
                 IpVersion::V4 => walk.judge(steps, group, &mut scratch.v4, |rules| &rules.v4, judgements),
@@ -199,6 +223,23 @@ struct Walk<'a> {
     logs: &'a mut Vec<Logged>,
     logs_lost: &'a mut u64,
     passed: Option<&'a mut Vec<Passed>>,
+    counting: Option<Counting<'a>>,
+}
+
+/// How the packets of a vector are counted.
+#[derive(Clone, Copy)]
+struct Counting<'a> {
+    tally: &'a Tally,
+    lengths: &'a [u16],
+    now_ns: u64,
+}
+
+impl Counting<'_> {
+    fn add(&self, compiled: &Compiled, direction: Direction, rule: u32, packet: u8) {
+        let length = self.lengths.get(usize::from(packet)).copied().unwrap_or_default();
+        let place = compiled.places.get(direction, rule);
+        self.tally.add(place, 1, length.into(), self.now_ns);
+    }
 }
 
 /// Where in the chain a policy is met.
@@ -207,7 +248,7 @@ enum Met {
     /// In a tier; rules that log are heeded.
     Tier(u16),
     /// As if nothing were staged, where logs would be false.
-    Pending(u16),
+    Pending { tier: u16, staged: bool },
     /// As a profile; the second time without logs.
     Profile { logs: bool },
 }
@@ -217,8 +258,17 @@ impl Met {
     fn tier(self) -> Option<(u16, bool)> {
         match self {
             Met::Tier(tier) => Some((tier, false)),
-            Met::Pending(tier) => Some((tier, true)),
+            Met::Pending { tier, .. } => Some((tier, true)),
             Met::Profile { .. } => None,
+        }
+    }
+
+    /// Whether its rules are counted: each once for a packet, so staged ones where they are in force.
+    fn counts(self) -> bool {
+        match self {
+            Met::Tier(_) => true,
+            Met::Pending { staged, .. } => staged,
+            Met::Profile { logs } => logs,
         }
     }
 }
@@ -233,12 +283,14 @@ impl Walk<'_> {
         judgements: &mut [Judgement],
     ) {
         self.fill(group, rows);
-        self.tiers(&steps.enforced, Met::Tier, steps, rows, &part, |packet, decision| {
+        let enforced = |tier, _| Met::Tier(tier);
+        self.tiers(&steps.enforced, enforced, steps, rows, &part, |packet, decision| {
             judgements[usize::from(packet)].decision = decision;
         });
         if let Some(pending) = &steps.pending {
             self.fill(group, rows);
-            self.tiers(pending, Met::Pending, steps, rows, &part, |packet, decision| {
+            let staged = |tier, staged| Met::Pending { tier, staged };
+            self.tiers(pending, staged, steps, rows, &part, |packet, decision| {
                 judgements[usize::from(packet)].pending = Some(decision);
             });
         }
@@ -257,7 +309,7 @@ impl Walk<'_> {
     fn tiers<const W: usize>(
         &mut self,
         tiers: &[Step],
-        met: impl Fn(u16) -> Met,
+        met: impl Fn(u16, bool) -> Met,
         steps: &Steps,
         rows: &mut Rows<W>,
         part: &impl Fn(&Ruleset) -> &Part<W>,
@@ -265,8 +317,9 @@ impl Walk<'_> {
     ) {
         for step in tiers {
             rows.passed.clear();
-            for policy in &step.policies {
-                self.policy(*policy, met(step.tier), steps.direction, rows, part, &mut decide);
+            for Placed { policy, staged } in &step.policies {
+                let met = met(step.tier, *staged);
+                self.policy(*policy, met, steps.direction, rows, part, &mut decide);
             }
             if step.default == DefaultAction::Deny {
                 end(rows, Verdict::Deny, Cause::EndOfTier { tier: step.tier }, &mut decide);
@@ -278,7 +331,7 @@ impl Walk<'_> {
         }
         let verdict = match &steps.last {
             Last::Profiles(profiles) => {
-                let logs = matches!(met(0), Met::Tier(_));
+                let logs = matches!(met(0, false), Met::Tier(_));
                 for profile in profiles {
                     self.policy(
                         *profile,
@@ -310,14 +363,13 @@ impl Walk<'_> {
         if rows.open.is_empty() {
             return;
         }
-        let compiled = self
-            .program
-            .policies
-            .get(policy.0)
-            .map(|compiled| compiled.rules(direction));
-        let Some(rules) = compiled.filter(|rules| rules.unfinished().is_none()) else {
+        let program = self.program;
+        let finished = |compiled: &&Compiled| compiled.rules(direction).unfinished().is_none();
+        let Some(compiled) = program.policies.get(policy.0).filter(finished) else {
             return end(rows, Verdict::Deny, Cause::Unfinished { policy }, decide);
         };
+        let rules = compiled.rules(direction);
+        let counting = self.counting.filter(|_| met.counts());
         let part = part(rules);
         part.find(
             self.way,
@@ -327,7 +379,11 @@ impl Walk<'_> {
             &mut self.wide.best,
             &mut self.wide.hits,
         );
-        self.log(part, policy, met, &rows.open);
+        self.log(part, policy, met, &rows.open, |rule, packet| {
+            if let Some(counting) = counting {
+                counting.add(compiled, direction, rule, packet);
+            }
+        });
         let mut left = 0;
         for row in 0..rows.open.len() {
             let Some(rule) = part.place(self.wide.best[row]) else {
@@ -335,9 +391,12 @@ impl Walk<'_> {
                 left += 1;
                 continue;
             };
+            if let Some(counting) = counting {
+                counting.add(compiled, direction, rule, rows.open.packet[row]);
+            }
             let action = rules.action(rule);
             let cause = match met {
-                Met::Tier(tier) | Met::Pending(tier) => Cause::Rule { tier, policy, rule },
+                Met::Tier(tier) | Met::Pending { tier, .. } => Cause::Rule { tier, policy, rule },
                 Met::Profile { .. } => Cause::Profile { policy, rule },
             };
             if let (Action::Pass, Some((tier, pending))) = (action, met.tier()) {
@@ -364,7 +423,14 @@ impl Walk<'_> {
     }
 
     /// Notes the rules that log, up to the one that decided.
-    fn log<const W: usize>(&mut self, part: &Part<W>, policy: PolicyId, met: Met, open: &Columns<W>) {
+    fn log<const W: usize>(
+        &mut self,
+        part: &Part<W>,
+        policy: PolicyId,
+        met: Met,
+        open: &Columns<W>,
+        count: impl Fn(u32, u8),
+    ) {
         let tier = match met {
             Met::Tier(tier) => Some(tier),
             Met::Profile { logs: true } => None,
@@ -386,7 +452,10 @@ impl Walk<'_> {
                     return;
                 }
                 match self.logs.len() < LOGS_MAX {
-                    true => self.logs.push(entry),
+                    true => {
+                        count(rule, entry.packet);
+                        self.logs.push(entry);
+                    }
                     false => *self.logs_lost += 1,
                 }
             });

@@ -4,10 +4,11 @@ use crate::classify::Classifier;
 use crate::endpoints::{Endpoint, Endpoints, Settings};
 use crate::lookup::Way;
 use crate::lookup::hash::Multipliers;
-use crate::program::{Chain, ChainId, Compiled, Policy, PolicyId, Program, Steps};
+use crate::program::{Chain, ChainId, Compiled, Direction, Policy, PolicyId, Program, Steps};
 use crate::rule::{Rule, SetId};
 use crate::ruleset::{Ruleset, Splice, Unfinished};
 use crate::sets::{Capacity, Change, Kind, SetError, Sets};
+use crate::tally::{Count, Place, Places, Tallies, Tally};
 use fastpath::meta::PortId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
@@ -20,6 +21,10 @@ struct Written {
     policy: Policy,
     compiled: Compiled,
 }
+
+/// Where a rule is counted, as long as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counter(Place);
 
 /// A chain, and how many use it.
 struct Shared {
@@ -48,6 +53,8 @@ pub struct Compiler {
     released: VecDeque<(u64, ChainId)>,
     qsbr: Arc<Qsbr>,
     multipliers: Multipliers,
+    tallies: Tallies,
+    now_ns: u64,
 }
 
 /// Numbers from 1 on, the lowest that is free first.
@@ -94,6 +101,8 @@ impl Compiler {
             released: VecDeque::new(),
             qsbr,
             multipliers,
+            tallies: Tallies::default(),
+            now_ns: 0,
         })
     }
 
@@ -104,7 +113,50 @@ impl Compiler {
 
     /// The same, looking up in a given way.
     pub fn classifier_with(&self, way: Way) -> Classifier {
-        Classifier::new(self.publisher.reader(), self.sets.view(), way)
+        Classifier::new(self.publisher.reader(), self.sets.view(), way, None)
+    }
+
+    /// Counters for one worker.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.tallies.tally()
+    }
+
+    /// A worker's end that counts with that worker's counters.
+    pub fn counting(&self, tally: Arc<Tally>) -> Classifier {
+        Classifier::new(self.publisher.reader(), self.sets.view(), Way::best(), Some(tally))
+    }
+
+    /// Where a rule is counted, if it is there.
+    pub fn counter(&self, id: PolicyId, direction: Direction, rule: u32) -> Option<Counter> {
+        let written = self.policies.get(&id)?;
+        let place = written.compiled.places.of(direction).get(rule as usize)?;
+        Some(Counter(*place))
+    }
+
+    /// Adds to what was counted for a rule: what packets carried that were not judged one by one.
+    pub fn credit(&mut self, counter: Counter, packets: u64, bytes: u64) {
+        self.tallies.credit(counter.0, packets, bytes, self.now_ns);
+    }
+
+    /// Which rules of policies a chain asks, if there is such a chain.
+    pub fn direction(&self, chain: ChainId) -> Option<Direction> {
+        self.chains.get(&chain).map(|shared| shared.chain.direction)
+    }
+
+    /// What time it is, for rules that come.
+    pub fn set_now_ns(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// What was counted for each rule of a policy.
+    pub fn counts(&self, id: PolicyId, direction: Direction) -> Vec<Count> {
+        let written = self.policies.get(&id);
+        let places = written.map(|written| written.compiled.places.of(direction).iter());
+        places
+            .into_iter()
+            .flatten()
+            .map(|place| self.tallies.count(*place))
+            .collect()
     }
 
     /// The sets.
@@ -152,7 +204,20 @@ impl Compiler {
             })
         };
         let old = self.policies.get(&id);
+        let none = Policy::default();
+        let (was, places) = old.map_or((&none, Places::default()), |old| {
+            (&old.policy, old.compiled.places.clone())
+        });
+        let (tallies, now_ns) = (&mut self.tallies, self.now_ns);
+        let mut placed = |direction, was: &[Rule], rules: &[Rule]| {
+            moved(tallies, places.of(direction), &Splice::between(was, rules), now_ns)
+        };
+        let places = Places::new(
+            placed(Direction::Ingress, &was.ingress, &policy.ingress),
+            placed(Direction::Egress, &was.egress, &policy.egress),
+        );
         let compiled = Compiled {
+            places,
             ingress: compile(
                 old.map(|old| (&*old.compiled.ingress, &*old.policy.ingress)),
                 &policy.ingress,
@@ -163,8 +228,6 @@ impl Compiler {
             ),
         };
         self.next.policies.set(id.0, Some(Arc::new(compiled.clone())));
-        let none = Policy::default();
-        let was = old.map_or(&none, |old| &old.policy);
         for (was, rules) in [(&was.ingress, &policy.ingress), (&was.egress, &policy.egress)] {
             for set in Splice::between(was, rules).come.iter().flat_map(names) {
                 self.users.entry(set).or_default().insert(id);
@@ -177,7 +240,11 @@ impl Compiler {
     pub fn remove_policy(&mut self, id: PolicyId) {
         self.next.policies.set(id.0, None);
         self.forget_users(id);
-        self.policies.remove(&id);
+        if let Some(written) = self.policies.remove(&id) {
+            for direction in [Direction::Ingress, Direction::Egress] {
+                self.tallies.take(written.compiled.places.of(direction));
+            }
+        }
     }
 
     /// Takes a name back that no chain has any more.
@@ -246,6 +313,7 @@ impl Compiler {
     /// Shows workers all changes of policies, chains and endpoints since the last time, at once.
     pub fn publish(&mut self) {
         self.publisher.publish(self.next.clone());
+        self.tallies.published(self.qsbr.stamp());
         self.removed.drain(..).for_each(|set| self.sets.remove(set));
     }
 
@@ -256,7 +324,8 @@ impl Compiler {
         while let Some((_, id)) = self.released.pop_front_if(|(stamp, _)| *stamp <= safe) {
             self.chain_names.free.insert(id.0);
         }
-        self.sets.reclaim() || !self.released.is_empty()
+        let counted = self.tallies.reclaim(safe);
+        self.sets.reclaim() || !self.released.is_empty() || counted
     }
 
     /// Bytes of compiled policies.
@@ -264,7 +333,8 @@ impl Compiler {
         let compiled = self.policies.values().map(|written| &written.compiled);
         compiled
             .map(|compiled| compiled.ingress.bytes() + compiled.egress.bytes())
-            .sum()
+            .sum::<usize>()
+            + self.tallies.bytes()
     }
 
     /// Makes a policy name a set that is missing instead of `gone`, whose name may soon be another's.
@@ -290,6 +360,26 @@ impl Compiler {
             }
         }
     }
+}
+
+/// The places of rules of which some are others now. Those that stay keep theirs, wherever they stand.
+fn moved(tallies: &mut Tallies, places: &Arc<[Place]>, change: &Splice<'_>, now_ns: u64) -> Arc<[Place]> {
+    if change.gone.is_empty() && change.come.is_empty() {
+        return places.clone();
+    }
+    let (before, behind) = places.split_at(change.first.min(places.len()));
+    let (gone, behind) = behind.split_at(change.gone.len().min(behind.len()));
+    let mut theirs: HashMap<&Rule, Vec<Place>> = HashMap::new();
+    for (rule, place) in change.gone.iter().zip(gone).rev() {
+        theirs.entry(rule).or_default().push(*place);
+    }
+    let mut come = |rule| match theirs.get_mut(rule).and_then(Vec::pop) {
+        Some(place) => place,
+        None => tallies.give(now_ns),
+    };
+    let come: Vec<_> = change.come.iter().map(&mut come).collect();
+    theirs.values().for_each(|places| tallies.take(places));
+    before.iter().chain(&come).chain(behind).copied().collect()
 }
 
 fn rules(policy: &Policy) -> impl Iterator<Item = &Rule> {

@@ -188,7 +188,7 @@ pub enum ToHost {
 }
 
 /// Why a packet goes nowhere, whatever rules say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Barred {
     /// Nobody described the port at one end.
     Undescribed,

@@ -3,6 +3,7 @@
 use crate::endpoints::Endpoints;
 use crate::rule::Rule;
 use crate::ruleset::Ruleset;
+use crate::tally::Places;
 use std::sync::Arc;
 
 /// Names a policy or a profile.
@@ -86,6 +87,8 @@ pub struct Chain {
 pub(crate) struct Compiled {
     pub ingress: Arc<Ruleset>,
     pub egress: Arc<Ruleset>,
+    /// Where its rules are counted.
+    pub places: Places,
 }
 
 impl Compiled {
@@ -102,7 +105,7 @@ impl Compiled {
 pub(crate) struct Step {
     /// Its place in the chain as written.
     pub tier: u16,
-    pub policies: Box<[PolicyId]>,
+    pub policies: Box<[Placed]>,
     pub default: DefaultAction,
 }
 
@@ -124,12 +127,7 @@ impl Steps {
                 let in_force = |placed: &&Placed| staged || !placed.staged;
                 Step {
                     tier: tier as u16,
-                    policies: written
-                        .policies
-                        .iter()
-                        .filter(in_force)
-                        .map(|placed| placed.policy)
-                        .collect(),
+                    policies: written.policies.iter().filter(in_force).copied().collect(),
                     default: written.default,
                 }
             };

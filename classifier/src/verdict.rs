@@ -3,7 +3,7 @@
 use crate::program::PolicyId;
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It may go on.
     Allow,
@@ -14,7 +14,7 @@ pub enum Verdict {
 }
 
 /// What decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A rule of a policy.
     Rule {
@@ -49,7 +49,7 @@ pub enum Cause {
 }
 
 /// A verdict and what it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
     /// What becomes of the packet.
     pub verdict: Verdict,
@@ -66,7 +66,7 @@ impl Decision {
 }
 
 /// All there is to say about a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Judgement {
     /// What is in force.
     pub decision: Decision,

@@ -258,6 +258,30 @@ fn failures_are_one_sentence_and_a_code() {
 }
 
 #[test]
+fn rules_that_nothing_matches_are_found() {
+    let running = Running::start(Limits::default());
+    let all = good(&running, &["show", "policies"]);
+    assert!(
+        all.contains("12,345") && all.contains("3 s ago") && all.contains("never"),
+        "{all}"
+    );
+    let unused = good(&running, &["show", "policies", "--unused", "7d"]);
+    assert!(!unused.contains("12,345") && unused.contains("ingress 1"), "{unused}");
+    let longer = good(&running, &["show", "policies", "--unused", "11d"]);
+    assert!(longer.starts_with("every rule"), "{longer}");
+    let json: Value =
+        serde_json::from_str(&good(&running, &["show", "policies", "--unused", "7d", "-o", "json"])).unwrap();
+    assert_eq!(json[0]["rules"][0]["rule"], 1);
+    let (code, complaint) = bad(&running, &["show", "policies", "--unused", "7"]);
+    assert!(
+        code == 2 && complaint.contains("expected a number and a unit"),
+        "{complaint}"
+    );
+    let (code, complaint) = bad(&running, &["show", "ports", "--unused", "7d"]);
+    assert!(code == 2 && complaint.contains("margay show policies"), "{complaint}");
+}
+
+#[test]
 fn a_dead_socket_is_said_to_be_one() {
     let running = Running::start(Limits::default());
     let dead = running.folder.path().join("dead.sock");

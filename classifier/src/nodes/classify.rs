@@ -2,10 +2,11 @@
 //!
 //! A packet that answers is judged as the one that opened the connection: with both ends exchanged.
 
-use super::questions::{Questions, packet};
+use super::questions::{Questions, length, packet};
 use crate::classify::{Cause, Classifier, Verdict};
 use crate::endpoints::{Barred, Passage, Side};
 use crate::packet::{Packet, VECTOR};
+use crate::report::{Reporter, Reports};
 use crate::rule::IpVersion;
 use fastpath::batch::Batch;
 use fastpath::forwarding::{Forwarding, LOCAL, TUNNEL};
@@ -66,6 +67,7 @@ pub struct Classify {
     passages: Box<[Passage; VECTOR]>,
     asked: Box<[Packet; VECTOR]>,
     questions: Questions,
+    reporter: Reporter,
 }
 
 impl Classify {
@@ -77,7 +79,14 @@ impl Classify {
             passages: Box::new([Passage::default(); VECTOR]),
             asked: Box::new([packet(&Meta::default()); VECTOR]),
             questions: Questions::new(),
+            reporter: Reporter::new(None),
         }
+    }
+
+    /// It tells control what it judges.
+    pub fn reporting(mut self, reports: Arc<Reports>) -> Self {
+        self.reporter = Reporter::new(Some(reports));
+        self
     }
 }
 
@@ -86,32 +95,39 @@ impl Node for Classify {
     type Next = Next;
     type Drop = Drop;
 
-    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+    fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let mut vector = self.classifier.vector();
         let endpoints = vector.endpoints();
-        let (mut passages, mut asked) = (self.passages.iter_mut(), self.asked.iter_mut());
+        let reporter = &mut self.reporter;
+        reporter.begin();
+        let mut places = self.passages.iter_mut().zip(self.asked.iter_mut()).enumerate();
         batch.each(|here| {
-            let (Some(passage), Some(asked)) = (passages.next(), asked.next()) else {
+            let Some((place, (passage, asked))) = places.next() else {
                 return Err(Drop::Nowhere);
             };
             *passage = Passage::default();
             let (from, to) = ends(&self.forwarding, here.meta).ok_or(Drop::Nowhere)?;
             *asked = opening(here.meta);
-            *passage = endpoints.passage(from, to, asked)?;
+            reporter.draft(place, here.meta, asked);
+            *passage = endpoints.passage(from, to, asked).inspect_err(|barred| {
+                reporter.barred(place, *barred);
+            })?;
             Ok(Next::Allowed)
         });
         // Most packets meet two chains, none more than a few.
-        for turn in 0.. {
+        for met in 0.. {
             self.questions.clear();
             for place in 0..batch.len() {
-                if let Some(Some(chain)) = self.passages[place].get(turn) {
-                    self.questions.ask(place, &self.asked[place], *chain);
+                if let Some(Some(chain)) = self.passages[place].get(met) {
+                    let length = length(batch.packet(place).meta);
+                    self.questions.ask(place, &self.asked[place], length, *chain);
                 }
             }
             if self.questions.is_empty() {
-                return;
+                return reporter.end(batch.len());
             }
-            for (place, judgement) in self.questions.answers(&mut vector) {
+            for (place, chain, judgement) in self.questions.answers(&mut vector, turn.now_ns) {
+                reporter.met(place, met, chain, judgement);
                 if judgement.decision.verdict != Verdict::Deny {
                     continue;
                 }

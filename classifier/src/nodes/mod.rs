@@ -5,5 +5,5 @@
 
 pub mod classify;
 pub mod pre_dnat;
-mod questions;
+pub(crate) mod questions;
 pub mod untracked;

@@ -1,13 +1,15 @@
 //! Policy before services are translated: it sees where packets were sent, as their bytes say.
 
-use super::questions::{Questions, packet};
+use super::questions::{Questions, length, packet};
 use crate::classify::{Cause, Classifier, Verdict};
 use crate::packet::Packet;
+use crate::report::{Reporter, Reports};
 use fastpath::batch::Batch;
 use fastpath::labels;
 use fastpath::meta::{Endpoint, Flags, PortId};
 use fastpath::node::{Node, Turn};
 use fastpath::packet::Packet as Bytes;
+use std::sync::Arc;
 
 labels! {
     /// Where packets go.
@@ -23,6 +25,7 @@ labels! {
 pub struct PreDnat {
     classifier: Classifier,
     questions: Questions,
+    reporter: Reporter,
 }
 
 impl PreDnat {
@@ -31,7 +34,14 @@ impl PreDnat {
         PreDnat {
             classifier,
             questions: Questions::new(),
+            reporter: Reporter::new(None),
         }
+    }
+
+    /// It tells control what it denies.
+    pub fn reporting(mut self, reports: Arc<Reports>) -> Self {
+        self.reporter = Reporter::new(Some(reports));
+        self
     }
 }
 
@@ -40,11 +50,12 @@ impl Node for PreDnat {
     type Next = Next;
     type Drop = Drop;
 
-    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+    fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let mut vector = self.classifier.vector();
         let endpoints = vector.endpoints();
         let questions = &mut self.questions;
         questions.clear();
+        self.reporter.begin();
         let mut places = 0..;
         batch.each(|mut here| {
             let place = places.next().unwrap_or_default();
@@ -57,7 +68,7 @@ impl Node for PreDnat {
             {
                 let asked = as_sent(&mut here);
                 if let Some(chain) = endpoints.before_services(port, &asked) {
-                    questions.ask(place, &asked, chain);
+                    questions.ask(place, &asked, length(here.meta), chain);
                 }
             }
             Ok(Next::On)
@@ -65,7 +76,10 @@ impl Node for PreDnat {
         if questions.is_empty() {
             return;
         }
-        for (place, judgement) in questions.answers(&mut vector) {
+        for (place, chain, judgement) in questions.answers(&mut vector, turn.now_ns) {
+            if judgement.decision.verdict == Verdict::Deny {
+                self.reporter.denied(batch.packet(place).meta, chain, judgement);
+            }
             match (judgement.decision.verdict, judgement.decision.cause) {
                 (Verdict::Undecided | Verdict::Allow, _) => {}
                 (Verdict::Deny, Cause::Unfinished { .. } | Cause::NoChain) => {

@@ -3,12 +3,14 @@
 //! Policy here sees every packet as it came. What it allows goes on without a connection, both ways; what it does not
 //! decide is tracked like everything else.
 
-use super::questions::{Questions, packet};
+use super::questions::{Questions, length, packet};
 use crate::classify::{Cause, Classifier, Verdict};
+use crate::report::{Reporter, Reports};
 use fastpath::batch::Batch;
 use fastpath::labels;
 use fastpath::meta::Flags;
 use fastpath::node::{Node, Turn};
+use std::sync::Arc;
 
 labels! {
     /// Where packets go.
@@ -28,6 +30,7 @@ labels! {
 pub struct Untracked {
     classifier: Classifier,
     questions: Questions,
+    reporter: Reporter,
 }
 
 impl Untracked {
@@ -36,7 +39,14 @@ impl Untracked {
         Untracked {
             classifier,
             questions: Questions::new(),
+            reporter: Reporter::new(None),
         }
+    }
+
+    /// It tells control what it denies.
+    pub fn reporting(mut self, reports: Arc<Reports>) -> Self {
+        self.reporter = Reporter::new(Some(reports));
+        self
     }
 }
 
@@ -45,11 +55,12 @@ impl Node for Untracked {
     type Next = Next;
     type Drop = Drop;
 
-    fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
+    fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let mut vector = self.classifier.vector();
         let endpoints = vector.endpoints();
         let questions = &mut self.questions;
         questions.clear();
+        self.reporter.begin();
         let mut places = 0..;
         batch.each(|here| {
             let place = places.next().unwrap_or_default();
@@ -61,14 +72,17 @@ impl Node for Untracked {
             if !here.meta.flags.has(Flags::LATER_FRAGMENT)
                 && let Some(chain) = endpoints.untracked(here.meta.port, &asked)
             {
-                questions.ask(place, &asked, chain);
+                questions.ask(place, &asked, length(here.meta), chain);
             }
             Ok(Next::Track)
         });
         if questions.is_empty() {
             return;
         }
-        for (place, judgement) in questions.answers(&mut vector) {
+        for (place, chain, judgement) in questions.answers(&mut vector, turn.now_ns) {
+            if judgement.decision.verdict == Verdict::Deny {
+                self.reporter.denied(batch.packet(place).meta, chain, judgement);
+            }
             match (judgement.decision.verdict, judgement.decision.cause) {
                 (Verdict::Undecided, _) => {}
                 (Verdict::Allow, _) => {

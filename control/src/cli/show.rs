@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::client::escaped;
 use super::output::{self, Output};
 use super::{Common, Error};
 use crate::connections::Sort;
-use crate::show::View;
+use crate::show::{View, policies};
 
 /// How often `--watch` looks.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -36,6 +37,9 @@ pub(super) struct Show {
     /// Show it again every second, until interrupted
     #[arg(short, long)]
     watch: bool,
+    /// Of policies, only the rules that matched nothing for so long, such as 12h or 7d
+    #[arg(long, value_name = "TIME", value_parser = policies::duration)]
+    unused: Option<Duration>,
     #[command(flatten)]
     common: Common,
 }
@@ -50,15 +54,17 @@ impl Show {
             )));
         }
         let client = self.common.client()?;
+        if self.unused.is_some() && self.view != View::Policies {
+            return Err(Error::Usage(format!(
+                "--unused is about rules; say `margay show policies`, not `{}`",
+                self.view
+            )));
+        }
         if self.all || self.follow {
             return client.follow(&format!("/v1/flows?{}", self.query()), output::print_bytes);
         }
         let path = format!("/v1/show/{}?{}", self.view, self.query());
-        let table = |value: &serde_json::Value| {
-            let json = serde_json::to_vec(value).map_err(output::odd)?;
-            self.view.table(&json).map_err(output::odd)
-        };
-        self.common.output.print(&client.get(&path)?, table)?;
+        self.print(client.get(&path)?)?;
         if !self.watch {
             return Ok(());
         }
@@ -66,7 +72,7 @@ impl Show {
             std::thread::sleep(WATCH_PAUSE);
             let value = client.get(&path)?;
             output::print(self.between())?;
-            self.common.output.print(&value, table)?;
+            self.print(value)?;
         }
     }
 
@@ -78,6 +84,20 @@ impl Show {
         let follow = self.follow.then(|| "follow=true".to_owned());
         let parts: Vec<_> = filter.into_iter().chain(sort).chain(follow).collect();
         parts.join("&")
+    }
+
+    fn print(&self, value: Value) -> Result<(), Error> {
+        if let Some(time) = self.unused {
+            let all = serde_json::from_value(value).map_err(output::odd)?;
+            let unused = policies::unused(all, time);
+            let value = serde_json::to_value(&unused).map_err(output::odd)?;
+            let table = |_: &Value| Ok(policies::unused_table(&unused));
+            return self.common.output.print(&value, table);
+        }
+        self.common.output.print(&value, |value| {
+            let json = serde_json::to_vec(value).map_err(output::odd)?;
+            self.view.table(&json).map_err(output::odd)
+        })
     }
 
     /// What separates one look from the next: a cleared screen for people, a separator for programs.

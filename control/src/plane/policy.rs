@@ -54,6 +54,7 @@ impl State {
 
     /// Takes messages, and puts what follows from all of them into force at once.
     pub(super) fn tell(&mut self, messages: Vec<ToDataplane>) {
+        self.policy.set_now_ns(self.now_ns());
         for message in messages {
             self.policy.receive(message);
         }
@@ -98,7 +99,8 @@ impl State {
 impl Views<'_> {
     /// See [`Plane::policies`](crate::api::Plane::policies).
     pub fn policies(&self) -> Vec<PolicyView> {
-        self.0.policy.policies().iter().map(view).collect()
+        let now_ns = self.0.now_ns();
+        self.0.policy.policies().iter().map(|info| view(info, now_ns)).collect()
     }
 
     /// See [`Plane::explain`](crate::api::Plane::explain).

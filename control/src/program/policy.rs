@@ -21,6 +21,7 @@ use classifier::compiler::Compiler;
 use classifier::endpoints::Settings;
 use classifier::program::{Direction, PolicyId};
 use classifier::sets::Capacity;
+use classifier::tally::{Count, Tally};
 use fastpath::meta::PortId;
 use fastpath::qsbr::Qsbr;
 
@@ -33,7 +34,7 @@ use book::{Book, Written};
 use ports::Ports;
 use sets::{Sets, Told};
 
-use super::felix::ToDataplane;
+use super::felix::{self, ToDataplane};
 
 /// The most warnings that are kept between two calls of [`Enforcement::take_warnings`].
 const WARNINGS_MAX: usize = 100;
@@ -86,6 +87,19 @@ pub struct PolicyInfo {
     pub mentions: usize,
     /// Why it denies all packets to and from its endpoints; nothing where it does not.
     pub unfinished: [Option<String>; 2],
+    /// Its rules, those of ingress first.
+    pub rules: Vec<RuleInfo>,
+}
+
+/// A rule, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleInfo {
+    /// Whether it is one for packets to endpoints, or from them.
+    pub direction: Direction,
+    /// What it does, in lower case.
+    pub action: String,
+    /// What it matched.
+    pub count: Count,
 }
 
 impl Enforcement {
@@ -111,6 +125,21 @@ impl Enforcement {
     /// A worker's end.
     pub fn classifier(&self) -> Classifier {
         self.compiler.classifier()
+    }
+
+    /// Counters for one worker.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.compiler.tally()
+    }
+
+    /// A worker's end that counts with that worker's counters.
+    pub fn counting(&self, tally: &Arc<Tally>) -> Classifier {
+        self.compiler.counting(tally.clone())
+    }
+
+    /// What time it is, by the workers' clock.
+    pub fn set_now_ns(&mut self, now_ns: u64) {
+        self.compiler.set_now_ns(now_ns);
     }
 
     /// Whether somebody has policy, so that packets have to be tracked and judged.
@@ -238,7 +267,26 @@ impl Enforcement {
             egress_rules: written.map_or(0, |written| written.outbound.len()),
             mentions: entry.users,
             unfinished,
+            rules: self.rules(entry),
         }
+    }
+
+    fn rules(&self, entry: &book::Entry) -> Vec<RuleInfo> {
+        let Some(written) = &entry.written else { return vec![] };
+        let directions = [
+            (Direction::Ingress, &written.inbound),
+            (Direction::Egress, &written.outbound),
+        ];
+        let of = |(direction, rules): (Direction, &'_ Vec<felix::Rule>)| {
+            let counts = self.compiler.counts(entry.id, direction);
+            let info = |(rule, count): (&felix::Rule, Count)| RuleInfo {
+                direction,
+                action: action(rule),
+                count,
+            };
+            rules.iter().zip(counts).map(info).collect::<Vec<_>>()
+        };
+        directions.into_iter().flat_map(of).collect()
     }
 
     fn receive_set(&mut self, message: ToDataplane) {
@@ -285,11 +333,14 @@ impl Enforcement {
             Direction::Ingress => &written.inbound,
             Direction::Egress => &written.outbound,
         };
-        let action = &rules.get(rule as usize)?.action;
-        Some(if action.is_empty() {
-            "allow".to_owned()
-        } else {
-            action.to_ascii_lowercase()
-        })
+        rules.get(rule as usize).map(action)
+    }
+}
+
+/// What a rule does, as written.
+fn action(rule: &felix::Rule) -> String {
+    match rule.action.as_str() {
+        "" => "allow".to_owned(),
+        action => action.to_ascii_lowercase(),
     }
 }

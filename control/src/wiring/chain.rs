@@ -82,15 +82,16 @@ impl Chain {
         let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
         let route = graph.instance(shared.route(), &new);
         let policy = shared.policy;
+        let tally = policy.tally();
         Self {
-            untracked: add(graph, Untracked::new(policy.classifier()), suffix),
+            untracked: add(graph, Untracked::new(policy.counting(&tally)), suffix),
             flows: add(graph, flows, suffix),
-            pre_dnat: add(graph, PreDnat::new(policy.classifier()), suffix),
+            pre_dnat: add(graph, PreDnat::new(policy.counting(&tally)), suffix),
             balance: add(graph, balance, suffix),
             route,
             classify: add(
                 graph,
-                Classify::new(policy.classifier(), shared.forwarding.clone()),
+                Classify::new(policy.counting(&tally), shared.forwarding.clone()),
                 suffix,
             ),
             admit: add(graph, admit, suffix),

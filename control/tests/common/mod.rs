@@ -18,7 +18,7 @@ use control::show::explain::{ExplainStep, ExplainView};
 use control::show::graph::GraphView;
 use control::show::memory::MemoryView;
 use control::show::neighbors::{NeighborState, NeighborView};
-use control::show::policies::PolicyView;
+use control::show::policies::{PolicyView, RuleView};
 use control::show::ports::{PortState, PortView, SocketView};
 use control::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use control::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
@@ -257,6 +257,26 @@ impl Plane for TestPlane {
             egress_rules: 0,
             mentions: 3,
             unfinished: None,
+            rules: vec![
+                RuleView {
+                    direction: "ingress".into(),
+                    rule: 0,
+                    action: "allow".into(),
+                    packets: 12_345,
+                    bytes: 2 << 20,
+                    idle_s: Some(3),
+                    age_s: 864_000,
+                },
+                RuleView {
+                    direction: "ingress".into(),
+                    rule: 1,
+                    action: "deny".into(),
+                    packets: 0,
+                    bytes: 0,
+                    idle_s: None,
+                    age_s: 864_000,
+                },
+            ],
         }]
     }
 
