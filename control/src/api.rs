@@ -1,7 +1,10 @@
 //! Where the server and the plane meet.
 
+use std::sync::Arc;
+
 use crate::capture::{CaptureRequest, Capturing};
 use crate::connections::{Connections, Filter, Sort};
+use crate::flow_logs::{FlowLogs, FlowLogsView};
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
 use crate::show::drops::DropView;
@@ -56,6 +59,14 @@ pub trait Plane: Send + Sync + 'static {
     /// The largest connections.
     fn flows(&self) -> FlowsView {
         self.connections().first(&Filter::default(), Sort::default())
+    }
+
+    /// The flow logs, to look at beside the workers.
+    fn flow_logs(&self) -> Arc<FlowLogs>;
+
+    /// The flow logs that are kept.
+    fn flow_log(&self) -> FlowLogsView {
+        self.flow_logs().view()
     }
 
     /// Every tunnel and its peers.

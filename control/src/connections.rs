@@ -18,6 +18,7 @@ use nat::time::{TICKS_PER_SECOND, Tick};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+pub(crate) use filter::name_of as protocol_name;
 
 pub use filter::Filter;
 use follow::Followers;

@@ -2,6 +2,7 @@
 
 mod capture;
 mod devices;
+mod flow_logs;
 mod flows;
 mod neighbours;
 mod policy;
@@ -39,6 +40,7 @@ use fastpath::worker::{Idle, ManualWorker};
 use nat::time::Tick;
 
 use crate::agent::Agent;
+use crate::flow_logs::FlowLogs;
 use crate::program::policy::Enforcement;
 use crate::program::services::Place;
 use crate::refusal::Refusal;
@@ -153,6 +155,7 @@ struct State {
     flows: flows::Flows,
     punting: punt::Punting,
     policy: Enforcement,
+    flow_logs: Arc<FlowLogs>,
     agent: Agent,
     trace: Trace,
     armed: capture::Armed,
@@ -203,6 +206,7 @@ impl State {
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
+        let flow_logs = Arc::new(FlowLogs::new(flows.tracking.table.clone(), policy.all_reports()));
         let post = workers
             .take_originate(0)
             .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
@@ -234,6 +238,7 @@ impl State {
             flows,
             punting: punt::Punting::default(),
             policy,
+            flow_logs,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
             armed: capture::Armed::default(),
@@ -371,7 +376,7 @@ impl DataPlane {
         let failed = |error| StartError(format!("cannot start a thread: {error}"));
         let thread = thread.map_err(failed)?;
         looker.is(&thread);
-        let mut threads = vec![thread];
+        let mut threads = vec![thread, flow_logs::start(&shared).map_err(failed)?];
         if let Some(ground) = ground {
             let thread = ground.start(shared.clone()).map_err(failed)?;
             server.is(&thread);
@@ -453,6 +458,7 @@ impl ManualPlane {
         let carried = self.workers.iter_mut().map(|worker| worker.turn(now_ns)).sum();
         self.state.look_after();
         self.state.serve_tunnels();
+        self.state.log_flows();
         carried
     }
 

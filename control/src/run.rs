@@ -51,6 +51,9 @@ pub struct RunOptions {
     /// The zone that this node is in, for topology hints of services
     #[arg(long, value_name = "NAME", env = "MARGAY_ZONE")]
     pub zone: Option<String>,
+    /// A file to write flow logs to, too; put aside at 64 MiB, the last four of them are kept
+    #[arg(long, value_name = "FILE", env = "MARGAY_FLOW_LOG")]
+    pub flow_log: Option<PathBuf>,
     /// A TCP address to serve /metrics on
     #[arg(long, value_name = "ADDRESS:PORT", env = "MARGAY_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -117,6 +120,14 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
         },
     };
     let plane = DataPlane::start(&plane_options).map_err(|error| start(error.to_string()))?;
+    if let Some(path) = &options.flow_log {
+        plane.write_flow_logs(path).map_err(|error| {
+            let path = path.display();
+            start(format!(
+                "cannot write flow logs to {path}: {error}; name another file with --flow-log"
+            ))
+        })?;
+    }
     let plane = Arc::new(plane);
     say_capacities(&*plane);
     let intent = Arc::new(Intent::new(plane.clone()));

@@ -9,6 +9,7 @@ mod capture;
 mod connection;
 mod explain;
 mod extract;
+mod flow_logs;
 mod flows;
 mod patience;
 mod routes;

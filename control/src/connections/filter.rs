@@ -96,7 +96,7 @@ fn not_understood(what: &str) -> Refusal {
 }
 
 /// The name of a protocol, or else its number.
-pub(super) fn name_of(number: u8) -> String {
+pub(crate) fn name_of(number: u8) -> String {
     let known = PROTOCOLS.iter().find(|(_, other)| *other == number);
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }

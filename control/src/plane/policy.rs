@@ -47,6 +47,7 @@ pub(super) fn agent(place: &Place) -> Agent {
 impl State {
     /// Puts into force what follows from changed resources.
     pub(super) fn tell_resources(&mut self, plan: &Plan) {
+        self.flow_logs.learn(plan);
         let messages = self.agent.apply(plan);
         self.policy.expect(self.agent.has_endpoints());
         self.tell(messages);

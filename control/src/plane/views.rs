@@ -17,6 +17,7 @@ use super::{DataPlane, State};
 use crate::api::Plane;
 use crate::capture::{CaptureRequest, Capturing};
 use crate::connections::Connections;
+use crate::flow_logs::FlowLogs;
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
 use crate::resource::Driver;
@@ -73,6 +74,10 @@ impl Plane for DataPlane {
 
     fn connections(&self) -> Connections {
         Views(&mut self.shared.lock()).connections()
+    }
+
+    fn flow_logs(&self) -> Arc<FlowLogs> {
+        self.shared.lock().flow_logs.clone()
     }
 
     fn wireguard(&self) -> Vec<WireguardView> {
@@ -352,6 +357,11 @@ impl Views<'_> {
             }
         };
         state.workers.handles.iter().enumerate().map(view).collect()
+    }
+
+    /// See [`Plane::flow_logs`].
+    pub fn flow_logs(&self) -> Arc<FlowLogs> {
+        self.0.flow_logs.clone()
     }
 
     /// See [`Plane::services`].

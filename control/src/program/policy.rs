@@ -8,18 +8,20 @@
 mod book;
 mod explain;
 mod ports;
+mod reports;
 mod rules;
 mod sets;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use classifier::classify::Classifier;
 use classifier::compiler::Compiler;
 use classifier::endpoints::Settings;
 use classifier::program::{Direction, PolicyId};
+use classifier::report::Reports;
 use classifier::sets::Capacity;
 use classifier::tally::{Count, Tally};
 use fastpath::meta::PortId;
@@ -53,6 +55,10 @@ pub struct Enforcement {
     /// Whether there is policy though no endpoint is told of.
     expected: bool,
     changed: bool,
+    /// How often something was put into force.
+    publications: u64,
+    /// What workers report, by queue.
+    reports: Mutex<Vec<Arc<Reports>>>,
     warnings: Warnings,
 }
 
@@ -118,6 +124,8 @@ impl Enforcement {
             ports: Ports::default(),
             expected: false,
             changed: false,
+            publications: 0,
+            reports: Mutex::default(),
             warnings: Warnings::default(),
         })
     }
@@ -135,6 +143,21 @@ impl Enforcement {
     /// A worker's end that counts with that worker's counters.
     pub fn counting(&self, tally: &Arc<Tally>) -> Classifier {
         self.compiler.counting(tally.clone())
+    }
+
+    /// A queue for one more worker's reports, which it fills while there is policy.
+    pub fn reports(&self) -> Arc<Reports> {
+        let reports = Arc::new(Reports::default());
+        self.reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(reports.clone());
+        reports
+    }
+
+    /// All such queues.
+    pub fn all_reports(&self) -> Vec<Arc<Reports>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What time it is, by the workers' clock.
@@ -220,6 +243,10 @@ impl Enforcement {
         let prefixes = self.prefixes.as_deref();
         self.ports.describe(prefixes, &mut self.book, &mut self.compiler, warn);
         self.compiler.publish();
+        self.publications += 1;
+        for reports in self.all_reports() {
+            reports.set_wanted(self.settings.in_force);
+        }
         true
     }
 

@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::capture;
 use super::explain;
 use super::extract::{InPath, InQuery};
+use super::flow_logs;
 use super::flows;
 use crate::api::TRACE_MAX;
 use crate::intent::{Applied, Intent, Outcome};
@@ -108,6 +109,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(explain::post_explain))
         .routes(routes!(capture::post_capture))
         .routes(routes!(flows::get_flows, flows::delete_flows))
+        .routes(routes!(flow_logs::get_flow_logs))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))

@@ -4,6 +4,7 @@
 
 pub mod drops;
 pub mod explain;
+pub mod flow_logs;
 pub mod flows;
 pub mod graph;
 pub mod memory;
@@ -80,6 +81,8 @@ views! {
     Workers, "workers", Vec<workers::WorkerView>, workers, workers::table;
     /// Connections, the largest first.
     Flows, "flows", flows::FlowsView, flows, flows::table;
+    /// Who spoke with whom, and what policy said of it.
+    FlowLogs, "flow-logs", crate::flow_logs::FlowLogsView, flow_log, flow_logs::table;
     /// Tunnels and their peers.
     Wireguard, "wireguard", Vec<wireguard::WireguardView>, wireguard, wireguard::table;
     /// Services, and the share of each of their backends.

@@ -44,7 +44,7 @@ pub struct RuleView {
     pub rule: usize,
     /// `allow`, `deny`, `pass` or `log`.
     pub action: String,
-    /// Packets that it matched: those that were judged, so of connections the first ones, or those after a change.
+    /// Packets that it matched when they were judged, and those of the connections that it allowed.
     pub packets: u64,
     /// Their bytes, from the IP header on.
     pub bytes: u64,

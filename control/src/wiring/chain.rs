@@ -82,16 +82,24 @@ impl Chain {
         let new = suffix.map_or_else(|| "new".to_owned(), |suffix| format!("new-{suffix}"));
         let route = graph.instance(shared.route(), &new);
         let policy = shared.policy;
-        let tally = policy.tally();
+        let (tally, reports) = (policy.tally(), policy.reports());
         Self {
-            untracked: add(graph, Untracked::new(policy.counting(&tally)), suffix),
+            untracked: add(
+                graph,
+                Untracked::new(policy.counting(&tally)).reporting(reports.clone()),
+                suffix,
+            ),
             flows: add(graph, flows, suffix),
-            pre_dnat: add(graph, PreDnat::new(policy.counting(&tally)), suffix),
+            pre_dnat: add(
+                graph,
+                PreDnat::new(policy.counting(&tally)).reporting(reports.clone()),
+                suffix,
+            ),
             balance: add(graph, balance, suffix),
             route,
             classify: add(
                 graph,
-                Classify::new(policy.counting(&tally), shared.forwarding.clone()),
+                Classify::new(policy.counting(&tally), shared.forwarding.clone()).reporting(reports),
                 suffix,
             ),
             admit: add(graph, admit, suffix),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
 use control::connections::{Connections, Hands};
+use control::flow_logs::FlowLogs;
 use control::intent::Intent;
 use control::program::policy::Question;
 use control::refusal::Refusal;
@@ -128,6 +129,16 @@ impl Plane for TestPlane {
             Tick(100),
             [(VrfId(0), "default".to_owned())].into(),
         )
+    }
+
+    fn flow_logs(&self) -> Arc<FlowLogs> {
+        let shape = Shape {
+            connections: 1,
+            writers: 1,
+            seed: 1,
+        };
+        let table = Table::new(&shape, Arc::new(Qsbr::new(1))).unwrap();
+        Arc::new(FlowLogs::new(Arc::new(table), vec![]))
     }
 
     fn runtime(&self) -> RuntimeView {

@@ -2,6 +2,7 @@
 //! change does to connections.
 
 mod counters;
+mod flow_logs;
 mod messages;
 mod oracle;
 mod services;

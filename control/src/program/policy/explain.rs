@@ -392,7 +392,7 @@ fn verdict(decision: Decision) -> Verdict {
 }
 
 /// Tier, policy and rule, and the reason in words.
-fn because(cause: Cause) -> (Option<u16>, Option<(PolicyId, u32)>, &'static str) {
+pub(super) fn because(cause: Cause) -> (Option<u16>, Option<(PolicyId, u32)>, &'static str) {
     match cause {
         Cause::Rule { tier, policy, rule } => (Some(tier), Some((policy, rule)), "a rule of a policy"),
         Cause::Profile { policy, rule } => (None, Some((policy, rule)), "a rule of a profile"),
@@ -407,7 +407,7 @@ fn because(cause: Cause) -> (Option<u16>, Option<(PolicyId, u32)>, &'static str)
     }
 }
 
-fn sentence(barred: Barred) -> &'static str {
+pub(super) fn sentence(barred: Barred) -> &'static str {
     match barred {
         Barred::Undescribed => "nobody said who is behind the port at one end",
         Barred::Down => "the workload at one end is administratively down",
