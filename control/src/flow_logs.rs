@@ -27,6 +27,7 @@ pub use file::{FileLog, Limits};
 pub use ledger::{Deciders, Path as DecidedPath};
 use ledger::{Ledger, Sight};
 use names::Names;
+pub(crate) use names::workload_name;
 
 /// How long a window is.
 pub const WINDOW: Duration = Duration::from_secs(15);

@@ -12,6 +12,7 @@ pub mod links;
 pub mod metrics;
 pub mod plane;
 pub mod program;
+pub mod recommend;
 pub mod refusal;
 pub mod resource;
 pub mod run;

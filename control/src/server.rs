@@ -12,6 +12,7 @@ mod extract;
 mod flow_logs;
 mod flows;
 mod patience;
+mod recommend;
 mod routes;
 mod socket;
 

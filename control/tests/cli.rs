@@ -282,6 +282,17 @@ fn rules_that_nothing_matches_are_found() {
 }
 
 #[test]
+fn policies_are_recommended_from_flows_and_said_where_there_are_none() {
+    let running = Running::start(Limits::default());
+    let text = good(&running, &["recommend", "-n", "shop"]);
+    assert!(text.contains("no flow was allowed yet"), "{text}");
+    let json: Value = serde_json::from_str(&good(&running, &["recommend", "-o", "json"])).unwrap();
+    assert_eq!(json["policies"], serde_json::json!([]));
+    let (code, complaint) = bad(&running, &["recommend", "-n", "No Name"]);
+    assert!(code == 1 && complaint.contains("is not a name"), "{complaint}");
+}
+
+#[test]
 fn a_dead_socket_is_said_to_be_one() {
     let running = Running::start(Limits::default());
     let dead = running.folder.path().join("dead.sock");

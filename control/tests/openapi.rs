@@ -18,6 +18,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/explain", &["post"]),
     ("/v1/flows", &["delete", "get"]),
     ("/v1/flow-logs", &["get"]),
+    ("/v1/recommend", &["get"]),
     ("/v1/trace", &["delete", "get", "post"]),
     ("/v1/health", &["get"]),
     ("/v1/openapi.json", &["get"]),
@@ -112,6 +113,18 @@ fn requests() -> Vec<Ask> {
         ),
         ("get", "/v1/show/{view}", "/v1/show/flows".to_owned(), String::new()),
         ("get", "/v1/show/{view}", "/v1/show/flow-logs".to_owned(), String::new()),
+        (
+            "get",
+            "/v1/recommend",
+            "/v1/recommend?namespace=shop".to_owned(),
+            String::new(),
+        ),
+        (
+            "get",
+            "/v1/recommend",
+            "/v1/recommend?namespace=NONE".to_owned(),
+            String::new(),
+        ),
         (
             "get",
             "/v1/flow-logs",

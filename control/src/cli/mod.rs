@@ -8,6 +8,7 @@ mod files;
 mod flows;
 mod get;
 mod output;
+mod recommend;
 mod show;
 mod trace;
 mod wg;
@@ -55,6 +56,8 @@ enum Command {
     Flows(flows::Flows),
     /// Say what becomes of a packet, and which policies decide, without sending it
     Explain(explain::Explain),
+    /// Propose policies that would allow just the flows that were seen
+    Recommend(recommend::Recommend),
     /// Follow packets through the graph
     Trace(trace::Trace),
     /// Write packets to a file that Wireshark reads
@@ -128,6 +131,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Show(command) => command.carry_out(),
         Command::Flows(command) => command.carry_out(),
         Command::Explain(command) => command.carry_out(),
+        Command::Recommend(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
         Command::Capture(command) => command.carry_out(),
         Command::Wg(command) => command.carry_out(),

@@ -19,6 +19,7 @@ use super::explain;
 use super::extract::{InPath, InQuery};
 use super::flow_logs;
 use super::flows;
+use super::recommend;
 use crate::api::TRACE_MAX;
 use crate::intent::{Applied, Intent, Outcome};
 use crate::metrics;
@@ -110,6 +111,7 @@ fn definitions() -> OpenApiRouter<Arc<Intent>> {
         .routes(routes!(capture::post_capture))
         .routes(routes!(flows::get_flows, flows::delete_flows))
         .routes(routes!(flow_logs::get_flow_logs))
+        .routes(routes!(recommend::get_recommendation))
         .routes(routes!(get_health))
         .routes(routes!(get_metrics))
         .routes(routes!(get_openapi))

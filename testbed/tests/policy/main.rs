@@ -5,6 +5,7 @@ mod counters;
 mod flow_logs;
 mod messages;
 mod oracle;
+mod recommend;
 mod services;
 
 use std::net::IpAddr;
