@@ -16,9 +16,9 @@ use nat::protocol::{self, Phase};
 use nat::table::{Connection, Table, Writer};
 use nat::time::{TICKS_PER_SECOND, Tick};
 
+pub(crate) use filter::name_of as protocol_name;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-pub(crate) use filter::name_of as protocol_name;
 
 pub use filter::Filter;
 use follow::Followers;
