@@ -15,7 +15,7 @@ pub mod views;
 mod wireguard;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -143,8 +143,10 @@ struct State {
     balancing: Balancing,
     rib: Rib,
     neighbours: Neighbours,
-    /// Neighbours that have a route of their own, and in which table.
-    own_routes: HashMap<Key, VrfId>,
+    /// Routes of neighbours' own: by neighbour and table.
+    own_routes: BTreeSet<(Key, VrfId)>,
+    /// Ports that a table other than their own has routes onto the link of. Those that have gone may still stand here.
+    on_links: BTreeSet<(PortId, VrfId)>,
     events: Events,
     workers: Workers,
     ports: Ports,
@@ -227,7 +229,8 @@ impl State {
             balancing,
             rib,
             neighbours: Neighbours::default(),
-            own_routes: HashMap::new(),
+            own_routes: BTreeSet::new(),
+            on_links: BTreeSet::new(),
             events: wakes.events,
             workers,
             ports: Ports::default(),

@@ -285,7 +285,7 @@ const ROUTES: &[Case] = &[
     (
         "{destination: 10.2.0.0/16, via: [{}]}",
         "spec.via[0]",
-        "exactly one of `gateway`, `port` and `drop`",
+        "exactly one of `gateway`, `port`, `vrf` and `drop`",
     ),
     (
         "{destination: 10.2.0.0/16, via: [{drop: true, gateway: 10.1.0.1}]}",
@@ -293,14 +293,30 @@ const ROUTES: &[Case] = &[
         "exactly one of",
     ),
     (
-        "{destination: 10.2.0.0/16, via: [{port: a, gateway: 10.1.0.1}]}",
+        "{destination: 10.2.0.0/16, via: [{port: a, vrf: b}]}",
         "spec.via[0]",
         "exactly one of",
     ),
     (
+        "{destination: 10.2.0.0/16, via: [{port: a, vrf: b, gateway: 10.1.0.1}]}",
+        "spec.via[0]",
+        "or a `gateway` with a `port` or a `vrf`",
+    ),
+    (
+        "{destination: 10.2.0.0/16, vrf: red, via: [{vrf: red}]}",
+        "spec.via[0].vrf",
+        "is the table of the route itself, red; expected another one",
+    ),
+    (
+        "{destination: 10.2.0.0/16, via: [{vrf: red}, {gateway: 10.1.0.1}]}",
+        "spec.via[0].vrf",
+        "beside other next hops",
+    ),
+    ("{destination: 10.2.0.0/16, via: [{vrf: 'a b'}]}", "spec.via[0].vrf", ""),
+    (
         "{destination: 10.2.0.0/16, via: [{drop: false}]}",
         "spec.via[0]",
-        "expected `gateway`, `port` or `drop: true`",
+        "expected `gateway`, `port`, `vrf` or `drop: true`",
     ),
     (
         "{destination: 10.2.0.0/16, via: [{gateway: x}]}",

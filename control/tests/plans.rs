@@ -163,8 +163,16 @@ fn routes_and_neighbors_that_lead_nowhere_or_twice_are_refused() {
             "Route/r, field spec.via[0].port: there is no Port/up",
         ),
         (
-            route("r", "{destination: 10.9.0.0/16, vrf: red, via: [{port: left}]}"),
-            "Port/left is in vrf default, the route in vrf red",
+            route("r", "{destination: 10.9.0.0/16, via: [{vrf: red}]}"),
+            "Route/r, field spec.via[0].vrf: no Port is in vrf red; apply one first",
+        ),
+        (
+            route("r", "{destination: 10.9.0.0/16, via: [{gateway: 10.9.0.1, port: up}]}"),
+            "Route/r, field spec.via[0].port: there is no Port/up",
+        ),
+        (
+            route("r", "{destination: 10.9.0.0/16, via: [{gateway: 10.1.0.2, vrf: red}]}"),
+            "field spec.via[0].gateway: 10.1.0.2 is on no connected prefix of vrf red",
         ),
         (
             route("r", "{destination: 10.9.0.0/16, via: [{gateway: 10.3.0.1}]}"),
@@ -246,14 +254,17 @@ fn what_stands_on_a_port_is_checked_when_the_port_changes() {
     );
     let refusal = fixture.apply(&left).unwrap_err();
     assert_eq!(refusal.document.as_deref(), Some("Route/gateway"));
+    // A port may take its place in another table: routes onto its link lead there from everywhere.
     let red = document("Port", "right", "{device: right0, vrf: red}");
+    assert_eq!(fixture.apply(&red).unwrap(), [Change::Configured]);
+    let leak = document("Route", "leak", "{destination: 10.7.0.0/16, via: [{vrf: red}]}");
+    assert_eq!(fixture.apply(&leak).unwrap(), [Change::Created]);
+    let refusal = fixture.apply(&right).unwrap_err().error;
     assert!(
-        fixture
-            .apply(&red)
-            .unwrap_err()
-            .error
-            .contains("Port/right is in vrf red, the route in vrf default")
+        refusal.contains("Route/leak, field spec.via[0].vrf: no Port is in vrf red"),
+        "{refusal}"
     );
+    assert_eq!(fixture.delete(&leak).unwrap(), [Change::Deleted]);
     let all = [right, left, on_link, gateway, neighbor].concat();
     assert_eq!(fixture.delete(&all).unwrap(), [Change::Deleted; 5]);
     assert!(fixture.keys().is_empty());

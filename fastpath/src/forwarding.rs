@@ -6,7 +6,7 @@
 
 use crate::events::Mac;
 use crate::fib;
-use crate::meta::{Meta, PortId};
+use crate::meta::{Endpoint, Meta, PortId, VrfId};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,6 +17,8 @@ pub const PATHS: usize = 1 << 16;
 pub const ADJACENCIES: usize = 1 << 16;
 /// Slots of all ECMP groups together.
 pub const GROUP_SLOTS: usize = 1 << 17;
+/// Most tables that a packet's routes lead it through, beyond the first.
+pub const TABLES_MAX: usize = 8;
 /// In [`Meta::adjacency`]: the destination is on the link of [`Meta::egress`], and its adjacency is not yet known.
 pub const NO_ADJACENCY: u32 = u32::MAX;
 /// In [`Meta::adjacency`]: it is for us.
@@ -48,6 +50,8 @@ pub enum Path {
     Drop,
     /// All hosts of a subnet, which we do not forward to (RFC 2644), or the subnet itself.
     Broadcast,
+    /// Wherever another table of routes says.
+    Table(VrfId),
 }
 
 impl Path {
@@ -61,6 +65,7 @@ impl Path {
             Self::Drop => 5 << 56,
             Self::Broadcast => 6 << 56,
             Self::Tunnel(port) => 7 << 56 | u64::from(port.0),
+            Self::Table(vrf) => 8 << 56 | u64::from(vrf.0),
         }
     }
 
@@ -77,10 +82,15 @@ impl Path {
             5 => Self::Drop,
             6 => Self::Broadcast,
             7 => Self::Tunnel(PortId(word as u16)),
+            8 => Self::Table(VrfId(word as u16)),
             _ => Self::None,
         }
     }
 }
+
+/// Routes lead from table to table without end, or through more than [`TABLES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLoop;
 
 /// What is known of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +204,20 @@ impl Forwarding {
             .map_or(Path::None, |word| Path::decode(word.load(Ordering::Acquire)))
     }
 
+    /// What the path leads to that a lookup of `address` found, through the tables that it leads through.
+    ///
+    /// # Errors
+    /// It leads from table to table more than [`TABLES_MAX`] times.
+    #[inline(never)]
+    pub fn resolve(&self, vrfs: &Vrfs, path: Path, address: &Endpoint, is_v4: bool) -> Result<Path, TableLoop> {
+        let mut path = path;
+        for _ in 0..=TABLES_MAX {
+            let Path::Table(vrf) = path else { return Ok(path) };
+            path = self.path(lookup(vrfs, vrf, address, is_v4));
+        }
+        Err(TableLoop)
+    }
+
     /// The adjacency for a flow in an ECMP group.
     #[inline(always)]
     pub fn choose(&self, first: u32, count: u16, hash: u32) -> u32 {
@@ -281,3 +305,12 @@ pub struct Vrf {
 
 /// All tables of routes, by [`crate::meta::VrfId`].
 pub type Vrfs = Vec<Vrf>;
+
+/// The id of the path of one address in one table, [`fib::NO_ROUTE`] where there is none.
+pub fn lookup(vrfs: &Vrfs, vrf: VrfId, address: &Endpoint, is_v4: bool) -> u32 {
+    match vrfs.get(usize::from(vrf.0)) {
+        Some(table) if is_v4 => table.v4.lookup(address.v4_bits()),
+        Some(table) => table.v6.lookup(address.v6_bits()),
+        None => fib::NO_ROUTE,
+    }
+}

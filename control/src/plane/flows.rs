@@ -145,7 +145,12 @@ impl State {
             .flows
             .sources
             .values()
-            .flat_map(|spec| spec.pool().map(|(_, address)| (spec.vrf.as_str(), address)))
+            .flat_map(|spec| {
+                let out_port = spec.out_port.as_ref().and_then(|port| self.ports.id(port));
+                let port = out_port.and_then(|port| self.ports.get(port));
+                let vrf = port.map_or(&spec.vrf, |port| &port.spec.vrf).clone();
+                spec.pool().map(move |(_, address)| (vrf.clone(), address))
+            })
             .collect();
         for port in self.ports.list.iter_mut().flatten() {
             let subnets = &port.spec.addresses;

@@ -1,5 +1,6 @@
 //! Neighbours: what workers heard, what is asked, what adjacencies are told.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fastpath::arena::HEADROOM;
@@ -102,7 +103,7 @@ impl State {
                     self.rib.set_link(port, address, LinkState::Incomplete, [0; 6]);
                 }
                 Action::Forgotten(key) => {
-                    self.clear_own_route(key);
+                    self.clear_own_routes(key);
                     self.rib.clear_link(key.0, key.1);
                 }
             }
@@ -110,7 +111,7 @@ impl State {
         self.workers.wake();
     }
 
-    fn vrf_of(&self, port: PortId) -> Option<VrfId> {
+    pub(super) fn vrf_of(&self, port: PortId) -> Option<VrfId> {
         Some(self.vrf(&self.ports.get(port)?.spec.vrf))
     }
 
@@ -126,7 +127,7 @@ impl State {
         let known = self
             .neighbours
             .iter()
-            .filter(|(key, state, _)| *state != Known::Incomplete || own_routes.contains_key(key));
+            .filter(|(key, state, _)| *state != Known::Incomplete || tables_of(own_routes, *key).next().is_some());
         let concerned = |(port, address): Key| {
             // So many changes are better not compared one by one.
             let changed = changed.filter(|nets| nets.len() < 128);
@@ -139,29 +140,38 @@ impl State {
     }
 
     /// A neighbour has a route of its own while packets to it would go to the link of its port anyway: a longer prefix
-    /// than the subnet's counts for it, too.
+    /// than the subnet's counts for it, too. In other tables than the port's as well, where they have routes to the link.
     fn write_own_route(&mut self, key: Key) {
         let (port, address) = key;
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let on_link = |vrf: &VrfId| self.rib.covering(*vrf, address) == Some(&Target::OnLink(port));
-        let vrf = self.vrf_of(port).filter(on_link).filter(|_| !link_local);
-        if self.own_routes.get(&key).copied() != vrf {
-            self.clear_own_route(key);
-        }
-        let Some(vrf) = vrf else { return };
-        let target = Target::Hops(vec![Hop {
-            port,
-            address,
-            weight: 1,
-        }]);
-        match self.rib.set(vrf, host(address), Origin::Neighbour, &target) {
-            Ok(()) => drop(self.own_routes.insert(key, vrf)),
-            Err(full) => tracing::warn!("cannot send to neighbour {address}: {full}"),
+        let others = self.on_links.range((port, VrfId(0))..=(port, VrfId(u16::MAX)));
+        let tables = self.vrf_of(port).into_iter().chain(others.map(|(_, vrf)| *vrf));
+        let on_link = |vrf: &VrfId| !link_local && self.rib.covering(*vrf, address) == Some(&Target::OnLink(port));
+        let wanted: Vec<VrfId> = tables.filter(on_link).collect();
+        let stray: Vec<VrfId> = tables_of(&self.own_routes, key)
+            .filter(|vrf| !wanted.contains(vrf))
+            .collect();
+        stray.into_iter().for_each(|vrf| self.clear_own_route(key, vrf));
+        for vrf in wanted {
+            let target = Target::Hops(vec![Hop {
+                port,
+                address,
+                weight: 1,
+            }]);
+            match self.rib.set(vrf, host(address), Origin::Neighbour, &target) {
+                Ok(()) => drop(self.own_routes.insert((key, vrf))),
+                Err(full) => tracing::warn!("cannot send to neighbour {address}: {full}"),
+            }
         }
     }
 
-    fn clear_own_route(&mut self, key: Key) {
-        if let Some(vrf) = self.own_routes.remove(&key) {
+    fn clear_own_routes(&mut self, key: Key) {
+        let tables: Vec<VrfId> = tables_of(&self.own_routes, key).collect();
+        tables.into_iter().for_each(|vrf| self.clear_own_route(key, vrf));
+    }
+
+    fn clear_own_route(&mut self, key: Key, vrf: VrfId) {
+        if self.own_routes.remove(&(key, vrf)) {
             // Should the table have no room for it, the route leads to an adjacency that asks again.
             let _ = self.rib.clear(vrf, host(key.1), Origin::Neighbour);
         }
@@ -224,4 +234,11 @@ impl State {
         }
         Some(packet)
     }
+}
+
+/// The tables in which a neighbour has a route of its own.
+fn tables_of(own_routes: &BTreeSet<(Key, VrfId)>, key: Key) -> impl Iterator<Item = VrfId> + '_ {
+    own_routes
+        .range((key, VrfId(0))..=(key, VrfId(u16::MAX)))
+        .map(|(_, vrf)| *vrf)
 }

@@ -138,9 +138,13 @@ impl State {
             None => self.routes.values().cloned().collect(),
         };
         for spec in specs {
-            let vrf = self.vrf(&spec.vrf);
-            self.rib
-                .set(vrf, spec.destination, Origin::Static, &self.target_of(&spec))?;
+            let (vrf, target) = (self.vrf(&spec.vrf), self.target_of(&spec));
+            if let Target::OnLink(port) = target
+                && self.vrf_of(port) != Some(vrf)
+            {
+                self.on_links.insert((port, vrf));
+            }
+            self.rib.set(vrf, spec.destination, Origin::Static, &target)?;
         }
         Ok(())
     }
@@ -174,21 +178,25 @@ impl State {
                     Some(port) => return Target::OnLink(port),
                     None => return Target::Drop,
                 },
+                resource::Target::Table(name) => return Target::Table(self.vrf(name)),
                 resource::Target::Gateway(address) => {
                     let port = self.port_towards(self.vrf(&spec.vrf), *address);
-                    hops.extend(port.map(|port| Hop {
-                        port,
-                        address: *address,
-                        weight: hop.weight,
-                    }));
+                    hops.extend(port.map(|port| (port, *address, hop.weight)));
+                }
+                resource::Target::GatewayIn { gateway, vrf } => {
+                    let port = self.port_towards(self.vrf(vrf), *gateway);
+                    hops.extend(port.map(|port| (port, *gateway, hop.weight)));
+                }
+                resource::Target::GatewayBy { gateway, port } => {
+                    hops.extend(self.ports.id(port).map(|port| (port, *gateway, hop.weight)));
                 }
             }
         }
         if hops.is_empty() {
-            Target::Drop
-        } else {
-            Target::Hops(hops)
+            return Target::Drop;
         }
+        let hop = |(port, address, weight)| Hop { port, address, weight };
+        Target::Hops(hops.into_iter().map(hop).collect())
     }
 
     /// The port whose subnet an address is in.
@@ -205,7 +213,15 @@ impl State {
 fn vrf_names(resource: &Resource) -> Vec<(&'static str, &String)> {
     match resource {
         Resource::Port(object) => vec![("spec.vrf", &object.body.spec.vrf)],
-        Resource::Route(object) => vec![("spec.vrf", &object.body.spec.vrf)],
+        Resource::Route(object) => {
+            let others = object.body.spec.via.iter().filter_map(|hop| match &hop.target {
+                resource::Target::GatewayIn { vrf, .. } | resource::Target::Table(vrf) => Some(("spec.via", vrf)),
+                _ => None,
+            });
+            std::iter::once(("spec.vrf", &object.body.spec.vrf))
+                .chain(others)
+                .collect()
+        }
         Resource::SourceNat(object) => vec![("spec.vrf", &object.body.spec.vrf)],
         Resource::WireguardInterface(object) => {
             let spec = &object.body.spec;

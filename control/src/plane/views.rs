@@ -180,12 +180,17 @@ impl Views<'_> {
                 Target::Local => (RouteAction::Local, vec![]),
                 Target::OnLink(port) | Target::Tunnel(port) => (RouteAction::Forward, vec![hop(None, *port, 1)]),
                 Target::Drop | Target::Broadcast => (RouteAction::Drop, vec![]),
+                Target::Table(_) => (RouteAction::Table, vec![]),
                 Target::Hops(hops) => {
                     let via = hops
                         .iter()
                         .map(|one| hop(Some(one.address.to_string()), one.port, one.weight));
                     (RouteAction::Forward, via.collect())
                 }
+            };
+            let table = match &target {
+                Target::Table(vrf) => vrf_names.get(vrf).cloned(),
+                _ => None,
             };
             let origin = match (origin, &target) {
                 (Origin::Static, _) => RouteOrigin::Static,
@@ -201,6 +206,7 @@ impl Views<'_> {
                 name: name.unwrap_or_default(),
                 via,
                 action,
+                table,
             };
             routes.push(((vrf, net), view));
         }

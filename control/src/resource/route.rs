@@ -47,8 +47,24 @@ pub struct Hop {
 /// Where a next hop leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// To a router on a connected prefix.
+    /// To a router on a connected prefix of the route's table.
     Gateway(IpAddr),
+    /// To a router on a connected prefix of another table.
+    GatewayIn {
+        /// The router.
+        gateway: IpAddr,
+        /// The table.
+        vrf: String,
+    },
+    /// To a router on the link of a port (by the Port's name), whatever that port's prefixes and table.
+    GatewayBy {
+        /// The router.
+        gateway: IpAddr,
+        /// The port.
+        port: String,
+    },
+    /// Wherever another table leads.
+    Table(String),
     /// To the destination itself, which is on the link of this port (by the Port's name), or behind this tunnel (by the
     /// WireguardInterface's).
     OnLink(String),
@@ -60,6 +76,9 @@ impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Gateway(gateway) => gateway.fmt(out),
+            Target::GatewayIn { gateway, vrf } => write!(out, "{gateway} in vrf {vrf}"),
+            Target::GatewayBy { gateway, port } => write!(out, "{gateway} by port {port}"),
+            Target::Table(vrf) => write!(out, "vrf {vrf}"),
             Target::OnLink(port) => write!(out, "port {port}"),
             Target::Drop => out.write_str("drop"),
         }
@@ -97,13 +116,14 @@ impl Body for Route {
     fn references(&self) -> Vec<Reference> {
         let hops = self.spec.via.iter().enumerate();
         let ports = hops.filter_map(|(at, hop)| match &hop.target {
-            Target::OnLink(port) => Some((at, port)),
-            Target::Gateway(_) | Target::Drop => None,
+            Target::OnLink(port) => Some((at, port, Some(Kind::WireguardInterface))),
+            Target::GatewayBy { port, .. } => Some((at, port, None)),
+            Target::Gateway(_) | Target::GatewayIn { .. } | Target::Table(_) | Target::Drop => None,
         });
         ports
-            .map(|(at, port)| Reference {
+            .map(|(at, port, or)| Reference {
                 key: Key::cluster(Kind::Port, port),
-                or: Some(Kind::WireguardInterface),
+                or,
                 field: format!("spec.via[{at}].port"),
             })
             .collect()
@@ -128,6 +148,7 @@ impl Body for Route {
         for (at, hop) in via.iter().enumerate() {
             let field = format!("spec.via[{at}]");
             check_hop(destination, hop).map_err(|(name, reason)| Invalid::at(format!("{field}{name}"), reason))?;
+            check_table(vrf, hop, via.len()).map_err(|reason| Invalid::at(format!("{field}.vrf"), reason))?;
             if hop.target == Target::Drop && via.len() > 1 {
                 return Err(Invalid::at(
                     field,
@@ -147,7 +168,7 @@ impl Body for Route {
 
 fn check_hop(destination: &IpNet, hop: &Hop) -> Result<(), (&'static str, String)> {
     match &hop.target {
-        Target::Gateway(gateway) => {
+        Target::Gateway(gateway) | Target::GatewayIn { gateway, .. } | Target::GatewayBy { gateway, .. } => {
             if gateway.is_ipv4() != destination.addr().is_ipv4() {
                 let reason = format!("{gateway} is of another family than the destination {destination}");
                 return Err((
@@ -161,7 +182,24 @@ fn check_hop(destination: &IpNet, hop: &Hop) -> Result<(), (&'static str, String
             Ok(())
         }
         Target::OnLink(port) => check_label(port).map_err(|reason| (".port", reason)),
-        Target::Drop => Ok(()),
+        Target::Table(_) | Target::Drop => Ok(()),
+    }
+}
+
+/// Whether a hop names a table of routes as it may; `hops` is how many there are in all.
+fn check_table(own: &str, hop: &Hop, hops: usize) -> Result<(), String> {
+    match &hop.target {
+        Target::GatewayIn { vrf, .. } | Target::Table(vrf) => check_label(vrf)?,
+        _ => return Ok(()),
+    }
+    match &hop.target {
+        Target::Table(vrf) if vrf == own => Err(format!(
+            "is the table of the route itself, {own}; expected another one, or a gateway"
+        )),
+        Target::Table(vrf) if hops > 1 => Err(format!(
+            "hands packets to table {vrf} beside other next hops; a route does one or the other"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -172,7 +210,7 @@ fn family(destination: &IpNet) -> &'static str {
     }
 }
 
-/// A next hop as written: exactly one of the first three.
+/// A next hop as written: a gateway, which may have a port or a table beside it, or exactly one of the others.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenHop {
@@ -180,6 +218,8 @@ struct WrittenHop {
     gateway: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vrf: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drop: Option<bool>,
     #[serde(
@@ -206,34 +246,21 @@ impl TryFrom<WrittenHop> for Hop {
     type Error = &'static str;
 
     fn try_from(written: WrittenHop) -> Result<Self, &'static str> {
-        let target = match written {
-            WrittenHop {
-                gateway: Some(gateway),
-                port: None,
-                drop: None,
-                ..
-            } => Target::Gateway(gateway),
-            WrittenHop {
-                gateway: None,
-                port: Some(port),
-                drop: None,
-                ..
-            } => Target::OnLink(port),
-            WrittenHop {
-                gateway: None,
-                port: None,
-                drop: Some(true),
-                ..
-            } => Target::Drop,
-            WrittenHop {
-                gateway: None,
-                port: None,
-                drop: Some(false),
-                ..
-            } => {
-                return Err("has `drop: false`; expected `gateway`, `port` or `drop: true`");
+        let target = match (written.gateway, written.port, written.vrf, written.drop) {
+            (Some(gateway), None, None, None) => Target::Gateway(gateway),
+            (Some(gateway), Some(port), None, None) => Target::GatewayBy { gateway, port },
+            (Some(gateway), None, Some(vrf), None) => Target::GatewayIn { gateway, vrf },
+            (None, Some(port), None, None) => Target::OnLink(port),
+            (None, None, Some(vrf), None) => Target::Table(vrf),
+            (None, None, None, Some(true)) => Target::Drop,
+            (None, None, None, Some(false)) => {
+                return Err("has `drop: false`; expected `gateway`, `port`, `vrf` or `drop: true`");
             }
-            _ => return Err("expected exactly one of `gateway`, `port` and `drop`"),
+            _ => {
+                return Err(
+                    "expected exactly one of `gateway`, `port`, `vrf` and `drop`, or a `gateway` with a `port` or a `vrf`",
+                );
+            }
         };
         Ok(Hop {
             target,
@@ -247,6 +274,7 @@ impl From<Hop> for WrittenHop {
         let none = Self {
             gateway: None,
             port: None,
+            vrf: None,
             drop: None,
             weight,
         };
@@ -255,6 +283,17 @@ impl From<Hop> for WrittenHop {
                 gateway: Some(gateway),
                 ..none
             },
+            Target::GatewayIn { gateway, vrf } => Self {
+                gateway: Some(gateway),
+                vrf: Some(vrf),
+                ..none
+            },
+            Target::GatewayBy { gateway, port } => Self {
+                gateway: Some(gateway),
+                port: Some(port),
+                ..none
+            },
+            Target::Table(vrf) => Self { vrf: Some(vrf), ..none },
             Target::OnLink(port) => Self {
                 port: Some(port),
                 ..none

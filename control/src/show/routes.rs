@@ -20,6 +20,9 @@ pub struct RouteView {
     pub via: Vec<HopView>,
     /// What becomes of packets to it.
     pub action: RouteAction,
+    /// For action `table`: the routing table that says where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
 }
 
 /// Where a route comes from.
@@ -42,6 +45,8 @@ pub enum RouteOrigin {
 pub enum RouteAction {
     /// They leave by a next hop.
     Forward,
+    /// They go where another table says.
+    Table,
     /// They are for the data plane or its host.
     Local,
     /// They are dropped.
@@ -76,9 +81,11 @@ pub fn table(routes: &Vec<RouteView>) -> String {
         let action = match route.action {
             RouteAction::Forward => "forward",
             RouteAction::Local => "local",
+            RouteAction::Table => "table",
             RouteAction::Drop => "drop",
         };
-        let via: Vec<_> = route.via.iter().map(hop).collect();
+        let table_name = route.table.iter().map(|vrf| format!("vrf {vrf}"));
+        let via: Vec<_> = route.via.iter().map(hop).chain(table_name).collect();
         table.row([
             route.destination.as_str().into(),
             route.vrf.as_str().into(),

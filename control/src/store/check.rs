@@ -183,15 +183,19 @@ impl<'a> Resulting<'a> {
                         return Err(self.refuse(key, &format!("spec.via[{at}].gateway"), &reason));
                     }
                 }
-                Target::OnLink(name) => {
-                    let named = INTERFACES.into_iter().map(|kind| Key::cluster(kind, name));
-                    let mut found = named.filter_map(|named| Some((subnets(self.get(&named)?)?.0, named)));
-                    if let Some((other, named)) = found.find(|(other, _)| *other != vrf) {
-                        let reason = format!("{named} is in vrf {other}, the route in vrf {vrf}");
-                        return Err(self.refuse(key, &format!("spec.via[{at}].port"), &reason));
+                Target::GatewayIn { gateway, vrf } => {
+                    if let Some(reason) = self.unreachable(vrf, *gateway, connected) {
+                        return Err(self.refuse(key, &format!("spec.via[{at}].gateway"), &reason));
                     }
                 }
-                Target::Drop => {}
+                Target::Table(vrf) => {
+                    let mut interfaces = INTERFACES.into_iter().flat_map(|kind| self.of_kind(kind));
+                    if !interfaces.any(|(_, resource)| subnets(resource).is_some_and(|(used, _)| used == vrf)) {
+                        let reason = format!("no Port is in vrf {vrf}; apply one first or in the same request");
+                        return Err(self.refuse(key, &format!("spec.via[{at}].vrf"), &reason));
+                    }
+                }
+                Target::GatewayBy { .. } | Target::OnLink(_) | Target::Drop => {}
             }
         }
         Ok(())
@@ -256,15 +260,25 @@ impl<'a> Resulting<'a> {
         Err(self.refuse(key, "metadata.name", &reason))
     }
 
+    /// The table that answers to translated connections come in by: where they leave, if a rule says so.
+    fn answers_vrf<'b>(&'b self, nat: &'b SourceNatSpec) -> &'b str {
+        let named = nat
+            .out_port
+            .iter()
+            .flat_map(|name| INTERFACES.map(|kind| Key::cluster(kind, name)));
+        let mut found = named.filter_map(|key| Some(subnets(self.get(&key)?)?.0));
+        found.next().unwrap_or(&nat.vrf)
+    }
+
     /// Answers have to come to us, and to be for one rule only.
     fn check_source_nat(&self, key: &Key, nat: &SourceNatSpec, connected: &[Connected<'_>]) -> Result<(), Refusal> {
+        let vrf = self.answers_vrf(nat);
         for (field, address) in nat.pool() {
-            let mut here = connected.iter().filter(|connected| connected.vrf == nat.vrf);
+            let mut here = connected.iter().filter(|connected| connected.vrf == vrf);
             if !here.any(|connected| connected.address.contains(&address)) {
                 let reason = format!(
-                    "{address} is on no connected prefix of vrf {}, so answers would not come here; give a Port an address \
-                     beside it",
-                    nat.vrf
+                    "{address} is on no connected prefix of vrf {vrf}, so answers would not come here; give a Port an address \
+                     beside it"
                 );
                 return Err(self.refuse(key, &field, &reason));
             }
@@ -276,7 +290,7 @@ impl<'a> Resulting<'a> {
             };
             let theirs = &object.body.spec;
             let shared = theirs.ports.0.start() <= nat.ports.0.end() && nat.ports.0.start() <= theirs.ports.0.end();
-            let mut pool = nat.pool().filter(|_| shared && theirs.vrf == nat.vrf);
+            let mut pool = nat.pool().filter(|_| shared && self.answers_vrf(theirs) == vrf);
             if let Some((field, address)) = pool.find(|(_, address)| theirs.pool().any(|(_, other)| other == *address))
             {
                 let reason = format!(

@@ -95,6 +95,7 @@ impl Plane for TestPlane {
             name: "to-right".into(),
             via: vec![hop("10.2.0.2", 1), hop("10.2.0.3", 2)],
             action: RouteAction::Forward,
+            table: None,
         }]
     }
 

@@ -159,6 +159,8 @@ impl Node for IcmpError {
                 .source_for(meta.port, meta.vrf, peer)
                 .ok_or(Drop::NoAddress)?;
             let mtu = interfaces.mtu(forwarding, meta);
+            // Who is told is where the packet came from, whichever table of routes it was on its way in.
+            packet.meta.vrf = interfaces.get(meta.port).map_or(meta.vrf, |interface| interface.vrf);
             match (source, peer) {
                 (IpAddr::V4(source), IpAddr::V4(peer)) => {
                     complain_v4(&mut packet, complaint, source.octets(), peer.octets(), mtu)

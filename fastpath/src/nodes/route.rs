@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::fib::NO_ROUTE;
-use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs};
+use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs, lookup};
 use crate::labels;
 use crate::meta::{Flags, Meta};
 use crate::node::{Node, Turn};
@@ -26,6 +26,7 @@ labels! {
         Blackhole = "drop-route": "The route to the destination says drop.",
         Broadcast = "directed-broadcast": "Sent to all hosts of a subnet, which is not forwarded (RFC 2644).",
         LinkLocal = "link-local": "A link-local address does not leave its link (RFC 4291 section 2.5.6).",
+        TableLoop = "table-loop": "Its routes lead from one table to the next too many times, or in a circle.",
         OwnUnreachable = "own-no-route": "An answer of ours to an address that there is no route to.",
     }
 }
@@ -81,14 +82,15 @@ impl Node for Route {
             }
             _ => {
                 for (index, id) in self.ids[..length].iter_mut().enumerate() {
-                    *id = lookup(vrfs, batch.packet(index).meta);
+                    let meta = batch.packet(index).meta;
+                    *id = lookup(vrfs, meta.vrf, &meta.target, meta.flags.has(Flags::IPV4));
                 }
             }
         }
         let mut ids = self.ids.iter();
         batch.each(|packet| {
             let path = ids.next().map_or(Path::None, |id| self.forwarding.path(*id));
-            follow(&self.forwarding, path, packet.meta)
+            follow(&self.forwarding, vrfs, path, packet.meta)
         });
     }
 
@@ -104,17 +106,8 @@ impl Node for Route {
     }
 }
 
-/// One packet of a mixed vector.
-fn lookup(vrfs: &Vrfs, meta: &Meta) -> u32 {
-    match vrfs.get(usize::from(meta.vrf.0)) {
-        Some(table) if meta.flags.has(Flags::IPV4) => table.v4.lookup(meta.target.v4_bits()),
-        Some(table) => table.v6.lookup(meta.target.v6_bits()),
-        None => NO_ROUTE,
-    }
-}
-
 #[inline(always)]
-fn follow(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
+fn follow(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
     if let Path::Adjacency(index) = path {
         meta.adjacency = index;
         return if is_link_local(meta) {
@@ -123,16 +116,24 @@ fn follow(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result<Next, 
             Ok(Next::Forward)
         };
     }
-    follow_rarely(forwarding, path, meta)
+    follow_rarely(forwarding, vrfs, path, meta)
 }
 
 #[inline(never)]
-fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
+fn follow_rarely(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
     meta.adjacency = NO_ADJACENCY;
+    // The packet stays one of the table it came in by: its connection is known by that, and its errors go back there.
+    let path = forwarding
+        .resolve(vrfs, path, &meta.target, meta.flags.has(Flags::IPV4))
+        .map_err(|_| Drop::TableLoop)?;
     if !matches!(path, Path::Local) && is_link_local(meta) {
         return Err(Drop::LinkLocal);
     }
     match path {
+        Path::Adjacency(index) => {
+            meta.adjacency = index;
+            Ok(Next::Forward)
+        }
         Path::Group { first, count } => {
             meta.adjacency = forwarding.choose(first, count, meta.hash);
             Ok(Next::Forward)
@@ -152,8 +153,8 @@ fn follow_rarely(forwarding: &Forwarding, path: Path, meta: &mut Meta) -> Result
         }
         Path::Drop => Err(Drop::Blackhole),
         Path::Broadcast => Err(Drop::Broadcast),
-        Path::Adjacency(_) | Path::None if meta.flags.has(Flags::OWN) => Err(Drop::OwnUnreachable),
-        Path::Adjacency(_) | Path::None => {
+        Path::Table(_) | Path::None if meta.flags.has(Flags::OWN) => Err(Drop::OwnUnreachable),
+        Path::Table(_) | Path::None => {
             meta.complaint = Complaint::NoRoute as u8;
             Ok(Next::Unreachable)
         }

@@ -13,7 +13,7 @@ use fastpath::batch::Batch;
 use fastpath::forwarding::Forwarding;
 use fastpath::interfaces::Interfaces;
 use fastpath::labels;
-use fastpath::meta::{Endpoint, Flags, Meta, PortId};
+use fastpath::meta::{Endpoint, Flags, Meta, PortId, VrfId};
 use fastpath::node::{Node, Turn};
 use fastpath::packet::Packet;
 use fastpath::publish::Reader;
@@ -179,8 +179,8 @@ impl Moment<'_> {
                 .ok_or(Drop::PortsExhausted);
         }
         // A tunnel of ours may speak with that very port to the same end.
-        let interfaces = self.interfaces;
-        let listens = |port| meta.protocol == protocol::UDP && interfaces.listener(meta.vrf, port).is_some();
+        let (interfaces, vrf) = (self.interfaces, self.answers_vrf(meta));
+        let listens = |port| meta.protocol == protocol::UDP && interfaces.listener(vrf, port).is_some();
         for port in pool
             .candidates(meta.source.port, meta.hash)
             .filter(|port| !listens(*port))
@@ -201,7 +201,7 @@ impl Moment<'_> {
         source: Endpoint,
     ) -> Result<Option<LegId>, Drop> {
         let mut translated = *meta;
-        translated.source = source;
+        (translated.source, translated.vrf) = (source, self.answers_vrf(meta));
         let back = Key::of(&translated).ok_or(Drop::NoConnection)?.reversed();
         let new = New {
             keys: [there, back],
@@ -230,7 +230,7 @@ impl Moment<'_> {
             return Ok(None);
         };
         let (source, target) = (meta.source.ip(), meta.target.ip());
-        let own = || self.interfaces.source_for(out_port, meta.vrf, target);
+        let own = || self.interfaces.source_for(out_port, self.answers_vrf(meta), target);
         let pool = if masquerade {
             own().map(Pool::whole)
         } else {
@@ -252,6 +252,12 @@ impl Moment<'_> {
             .is_some_and(|port| port.shared && port.has(pool.address));
         let ours = shared.then(|| pool.shared(is_echo(meta.protocol)));
         Ok(Some(ours.unwrap_or(pool)))
+    }
+
+    /// The table of routes that the answers come in by: that of the port where the packet leaves.
+    fn answers_vrf(&self, meta: &Meta) -> VrfId {
+        let out_port = self.out_port(meta).and_then(|port| self.interfaces.get(port));
+        out_port.map_or(meta.vrf, |interface| interface.vrf)
     }
 
     /// Where a packet leaves; none if it is for us.

@@ -160,10 +160,13 @@ impl Moment<'_> {
     #[cold]
     fn stale(&self, meta: &mut Meta, leg: LegId) {
         (meta.flow, meta.reserved) = (leg, 0);
+        let other = self.table.leg(leg ^ 1).key();
         if leg & 1 == 1 {
             meta.flags.set(Flags::REPLY);
+            // Back to the table where the connection was opened: its addresses may mean somebody else in this one.
+            meta.vrf = other.vrf();
         }
-        let target = self.table.leg(leg ^ 1).key().source();
+        let target = other.source();
         meta.target.address = target.address;
         if !matches!(meta.protocol, 1 | 58) {
             meta.target.port = target.port;

@@ -3,6 +3,7 @@
 mod icmp;
 mod pools;
 mod snat;
+mod tables;
 mod tracking;
 
 use std::net::IpAddr;

@@ -6,6 +6,7 @@ mod headers;
 mod neighbours;
 mod routes;
 mod sizes;
+mod tables;
 
 use std::net::IpAddr;
 
