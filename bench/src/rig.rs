@@ -158,6 +158,7 @@ impl Rig {
         let interfaces = Publisher::new(Interfaces {
             ports: [1, 2].map(|number| port(number, is_tracked)).into(),
             listeners: vec![],
+            ..Interfaces::default()
         });
         let tunnels = Publisher::new(wireguard::interface::Interfaces::default());
         let events = Events::new(|| {});
@@ -305,5 +306,6 @@ fn port(number: u8, tracked: bool) -> Option<Interface> {
         tracked,
         shared: false,
         addresses: addresses.into(),
+        ..Interface::default()
     })
 }

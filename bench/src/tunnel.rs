@@ -225,6 +225,7 @@ fn interfaces() -> Interfaces {
             tracked: false,
             shared: false,
             addresses: vec![(address.into(), 24)],
+            ..interfaces::Interface::default()
         })
     };
     Interfaces {
@@ -238,6 +239,7 @@ fn interfaces() -> Interfaces {
             udp_port: PORT,
             port: TUNNEL,
         }],
+        ..Interfaces::default()
     }
 }
 

@@ -12,6 +12,7 @@ mod routes;
 mod services;
 mod trace;
 pub mod views;
+mod vlans;
 mod wireguard;
 mod workers;
 

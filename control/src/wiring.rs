@@ -22,8 +22,10 @@ use fastpath::nodes::ndp::{self, Ndp};
 use fastpath::nodes::parse::{self, Parse};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
+use fastpath::nodes::proxy::Ways;
 use fastpath::nodes::reject::{self, Reject};
 use fastpath::nodes::resume::{self, Resume};
+use fastpath::nodes::reverse_path::{self, ReversePath};
 use fastpath::nodes::route::{self, Route};
 use fastpath::nodes::undeliverable::{NestedTunnel, NoLink, Undeliverable};
 use fastpath::publish::{Publisher, Reader};
@@ -82,6 +84,14 @@ impl Shared<'_> {
         Route::new(self.forwarding.clone(), self.rib.reader())
     }
 
+    fn ways(&self) -> Ways {
+        Ways::new(self.forwarding.clone(), self.rib.reader())
+    }
+
+    fn reverse_path(&self) -> ReversePath {
+        ReversePath::new(self.forwarding.clone(), self.rib.reader(), self.interfaces())
+    }
+
     fn adjacency(&self) -> Adjacency {
         Adjacency::new(self.forwarding.clone())
     }
@@ -127,8 +137,9 @@ impl Ends {
 pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, WiringError> {
     let graph = &mut GraphBuilder::new();
     let parse = graph.node(Parse::new(shared.interfaces()));
-    let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone()));
-    let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone()));
+    let reverse_path = graph.node(shared.reverse_path());
+    let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
+    let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
     let resume = graph.node(Resume);
     let route = graph.node(shared.route());
     let chain = Chain::new(graph, shared, None);
@@ -156,6 +167,9 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(resume, resume::Next::Route, route);
     graph.connect(parse, parse::Next::Route, route);
     graph.connect(parse, parse::Next::Flows, chain.first());
+    graph.connect(parse, parse::Next::Check, reverse_path);
+    graph.connect(reverse_path, reverse_path::Next::Route, route);
+    graph.connect(reverse_path, reverse_path::Next::Flows, chain.first());
     graph.connect(fragment_ports, fragments::Next::Flows, chain.flows);
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
@@ -268,6 +282,8 @@ fn tunnel(
         reject,
     };
     chain.connect(graph, ends, &onwards);
+    // Which sources come out of a tunnel is for its peers' allowed IPs to say.
+    graph.connect(parse, parse::Next::Check, chain.first());
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(route, route::Next::Forward, adjacency);

@@ -227,6 +227,12 @@ impl Forwarding {
             .map_or(NO_ADJACENCY, |slot| slot.load(Ordering::Acquire))
     }
 
+    /// The adjacencies of an ECMP group, those of more weight more than once.
+    pub fn slots(&self, first: u32, count: u16) -> impl Iterator<Item = u32> + '_ {
+        let slots = self.slots.iter().skip(first as usize).take(usize::from(count));
+        slots.map(|slot| slot.load(Ordering::Acquire))
+    }
+
     /// The adjacency at an index.
     #[inline(always)]
     pub fn adjacency(&self, index: u32) -> Option<Adjacency> {

@@ -4,10 +4,11 @@ use crate::events::Mac;
 use crate::forwarding::Forwarding;
 use crate::meta::{Meta, PortId, VrfId};
 use crate::wire::ndp;
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -23,6 +24,36 @@ pub struct Interface {
     pub shared: bool,
     /// Its addresses and the lengths of their subnets' prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// It is a VLAN of another port's link: a tag on what comes in here is a second one.
+    pub is_vlan: bool,
+    /// Which sources what comes in here may have.
+    pub reverse_path: ReversePath,
+    /// For whom it answers on its link beside itself.
+    pub proxy: Proxy,
+}
+
+/// Whether a way has to lead back to a packet's source (RFC 3704).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReversePath {
+    /// None has to.
+    #[default]
+    Off,
+    /// Any.
+    Loose,
+    /// By the port that it came in by.
+    Strict,
+}
+
+/// For whom a port answers on its link beside itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// For nobody.
+    #[default]
+    Nobody,
+    /// For addresses that packets would be sent to by another port.
+    Routed,
+    /// For these prefixes, whether there is a route or not, unless it leads to the port itself.
+    Prefixes(Vec<(IpAddr, u8)>),
 }
 
 impl Interface {
@@ -91,9 +122,76 @@ pub struct Interfaces {
     pub ports: Vec<Option<Interface>>,
     /// What tunnels listen on, on every address of ours.
     pub listeners: Vec<Listener>,
+    /// Our addresses, to be found fast.
+    pub own: OwnAddresses,
+}
+
+/// Bits of the filter in [`OwnAddresses`].
+const FILTER_BITS: u32 = 11;
+
+/// The addresses of all ports by table of routes, behind a filter that most of the world's addresses do not pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    filter: [u64; 1 << FILTER_BITS >> 6],
+    exact: HashSet<(VrfId, IpAddr)>,
+}
+
+impl OwnAddresses {
+    /// The addresses of these ports.
+    pub fn of<'a>(ports: impl Iterator<Item = &'a Interface>) -> Self {
+        let mut own = Self::default();
+        for (vrf, address) in ports.flat_map(|port| port.addresses.iter().map(|address| (port.vrf, address.0))) {
+            let place = match address {
+                IpAddr::V4(address) => place(u64::from(address.to_bits())),
+                IpAddr::V6(address) => place(fold(address.to_bits())),
+            };
+            own.filter[place >> 6] |= 1 << (place & 63);
+            own.exact.insert((vrf, address));
+        }
+        own
+    }
+
+    /// Whether an IPv4 address is one of ours in a table.
+    #[inline(always)]
+    pub fn has_v4(&self, vrf: VrfId, address: u32) -> bool {
+        self.may_have(u64::from(address)) && self.has(vrf, Ipv4Addr::from_bits(address).into())
+    }
+
+    /// Whether an IPv6 address is one of ours in a table.
+    #[inline(always)]
+    pub fn has_v6(&self, vrf: VrfId, address: u128) -> bool {
+        self.may_have(fold(address)) && self.has(vrf, Ipv6Addr::from_bits(address).into())
+    }
+
+    #[inline(always)]
+    fn may_have(&self, bits: u64) -> bool {
+        let place = place(bits);
+        self.filter[place >> 6] >> (place & 63) & 1 != 0
+    }
+
+    #[cold]
+    fn has(&self, vrf: VrfId, address: IpAddr) -> bool {
+        self.exact.contains(&(vrf, address))
+    }
+}
+
+#[inline(always)]
+fn place(bits: u64) -> usize {
+    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FILTER_BITS)) as usize
+}
+
+#[inline(always)]
+fn fold(address: u128) -> u64 {
+    (address >> 64) as u64 ^ (address as u64).rotate_left(29)
 }
 
 impl Interfaces {
+    /// These ports, and who listens.
+    pub fn new(ports: Vec<Option<Interface>>, listeners: Vec<Listener>) -> Self {
+        let own = OwnAddresses::of(ports.iter().flatten());
+        Self { ports, listeners, own }
+    }
+
     /// The port, if it exists.
     #[inline(always)]
     pub fn get(&self, port: PortId) -> Option<&Interface> {

@@ -34,5 +34,6 @@ pub mod ring;
 pub(crate) mod sync;
 pub mod trace;
 pub mod vector;
+pub mod vlan;
 pub mod wire;
 pub mod worker;

@@ -8,6 +8,7 @@ use crate::pool::Frames;
 use crate::port::{Queue, QueueCounters};
 use crate::ring::Producer;
 use crate::vector::{BATCH_MAX, Vector};
+use crate::vlan::{self, Vlan};
 use crate::worker::Waker;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub enum Way {
     Here(usize),
     /// By the queue of another worker.
     Handoff(u16),
+    /// As a VLAN, by its number among those known, over the port of its link.
+    Vlan(u16),
 }
 
 struct Attached {
@@ -48,6 +51,8 @@ struct Attached {
     counters: Arc<QueueCounters>,
     up: bool,
     outbox: Vec<FrameIndex>,
+    /// VLANs of its link: their numbers, and where they are in [`Queues::vlans`].
+    vlans: Vec<(u16, usize)>,
 }
 
 /// The way to another worker.
@@ -62,6 +67,7 @@ struct Neighbour {
 pub struct Queues {
     attached: Vec<Attached>,
     ways: Vec<Way>,
+    vlans: Vec<Vlan>,
     neighbours: Vec<Option<Neighbour>>,
     turn: usize,
 }
@@ -88,8 +94,10 @@ impl Queues {
             counters,
             up: true,
             outbox: Vec::with_capacity(BATCH_MAX),
+            vlans: vec![],
         });
         self.set_way(port, Way::Here(self.attached.len() - 1));
+        self.find_vlans();
     }
 
     /// Lets go of every queue of a port.
@@ -97,8 +105,30 @@ impl Queues {
         let (gone, kept): (Vec<_>, Vec<_>) = self.attached.drain(..).partition(|attached| attached.port == port);
         self.attached = kept;
         self.set_way(port, Way::Nowhere);
+        self.vlans.retain(|vlan| vlan.port != port);
         self.find_ways();
+        self.find_vlans();
         gone.into_iter().map(|attached| attached.queue).collect()
+    }
+
+    /// Has a VLAN's packets come and go by the port of its link.
+    pub(crate) fn join(&mut self, vlan: Vlan) {
+        self.vlans.retain(|known| known.port != vlan.port);
+        self.vlans.push(vlan);
+        self.find_vlans();
+    }
+
+    /// The ways to VLANs, and what the ports of their links have to look for.
+    fn find_vlans(&mut self) {
+        for at in 0..self.vlans.len() {
+            self.set_way(self.vlans[at].port, Way::Vlan(at as u16));
+        }
+        for attached in &mut self.attached {
+            let known = self.vlans.iter().enumerate();
+            let own = known.filter(|(_, vlan)| vlan.trunk == attached.port);
+            attached.vlans = own.map(|(at, vlan)| (vlan.id, at)).collect();
+            attached.vlans.sort_unstable();
+        }
     }
 
     /// Has packets to a port leave by its queues here, or go nowhere while its link is down.
@@ -156,6 +186,9 @@ impl Queues {
             }
             attached.counters.rx_packets.add(received.len() as u64);
             attached.counters.rx_bytes.add(bytes);
+            if !attached.vlans.is_empty() {
+                untag(&attached.vlans, &self.vlans, frames, received);
+            }
             left -= received.len();
         }
         // Another one comes first next time, so that a full queue does not starve the others.
@@ -164,16 +197,47 @@ impl Queues {
 
     /// Puts a frame where [`Self::send`] finds it, or gives it back: there is no way to the port.
     #[inline]
-    pub(crate) fn stage(&mut self, port: PortId, frame: FrameIndex) -> Result<(), FrameIndex> {
+    pub(crate) fn stage(
+        &mut self,
+        frames: &mut Frames,
+        port: PortId,
+        frame: FrameIndex,
+    ) -> Result<(), (FrameIndex, Refused)> {
         match self.way(port) {
             Way::Here(slot) => self.attached[slot].outbox.push(frame),
             Way::Handoff(worker) => match self.neighbours.get_mut(usize::from(worker)) {
                 Some(Some(neighbour)) => neighbour.outbox.push(frame),
-                _ => return Err(frame),
+                _ => return Err((frame, Refused::Down)),
             },
-            Way::Nowhere => return Err(frame),
+            Way::Vlan(at) => return self.stage_tagged(frames, usize::from(at), frame),
+            Way::Nowhere => return Err((frame, Refused::Down)),
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn stage_tagged(
+        &mut self,
+        frames: &mut Frames,
+        at: usize,
+        mut frame: FrameIndex,
+    ) -> Result<(), (FrameIndex, Refused)> {
+        let vlan = &self.vlans[at];
+        let mut packet = frames.packet(&mut frame);
+        let bytes = u64::from(packet.meta.data_length);
+        if vlan::tag(&mut packet, vlan.id).is_err() {
+            return Err((frame, Refused::NoRoom));
+        }
+        let trunk = vlan.trunk;
+        // The worker that owns its queue sends it by this.
+        packet.meta.egress = trunk;
+        vlan.counters.tx_packets.add(1);
+        vlan.counters.tx_bytes.add(bytes);
+        match self.way(trunk) {
+            // A VLAN has no VLANs.
+            Way::Vlan(_) => Err((frame, Refused::Down)),
+            _ => self.stage(frames, trunk, frame),
+        }
     }
 
     /// Sends what was staged; what does not fit goes to `refuse`.
@@ -233,9 +297,27 @@ impl Queues {
     }
 }
 
-/// Why a staged frame was not sent.
+/// Gives what comes with the tag of a VLAN to its port. Other tags are left to `parse`.
+fn untag(known: &[(u16, usize)], vlans: &[Vlan], frames: &mut Frames, received: &mut [FrameIndex]) {
+    for frame in received {
+        let mut packet = frames.packet(frame);
+        let Some(id) = vlan::id_of(packet.data()) else { continue };
+        let Ok(found) = known.binary_search_by_key(&id, |known| known.0) else {
+            continue;
+        };
+        let vlan = &vlans[known[found].1];
+        vlan::untag(&mut packet);
+        packet.meta.port = vlan.port;
+        vlan.counters.rx_packets.add(1);
+        vlan.counters.rx_bytes.add(u64::from(packet.meta.data_length));
+    }
+}
+
+/// Why a frame was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
+    Down,
+    NoRoom,
     TransmitFull,
     HandoffFull,
 }

@@ -20,7 +20,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Who says so. Where several know a way to one prefix, the first of this list counts.
+/// Who says so. Where several know a way to one prefix, the first of this list counts; but where that leads
+/// onto the link of a neighbour, the neighbour's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A port's address or subnet.
@@ -298,7 +299,9 @@ impl Rib {
         let Some(table) = self.tables.get_mut(usize::from(vrf.0)) else {
             return Ok(());
         };
-        let best = candidates.iter().flatten().next();
+        // A neighbour has a route of its own only where the others would have it asked for.
+        let own = candidates[Origin::Neighbour as usize].as_ref();
+        let best = own.or_else(|| candidates.iter().flatten().next());
         let length = u32::from(net.prefix_len());
         match (net.network(), best) {
             (IpAddr::V4(key), Some(id)) => table.v4.insert(&mut self.pool, key.to_bits(), length, *id).map(|_| ()),

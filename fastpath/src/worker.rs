@@ -14,6 +14,7 @@ use crate::port::{Queue, QueueCounters};
 use crate::qsbr::Qsbr;
 use crate::ring::Producer;
 use crate::trace::Tracer;
+use crate::vlan::Vlan;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::collections::VecDeque;
@@ -79,6 +80,8 @@ pub enum Command {
     Attach(PortId, Box<dyn Queue>, Arc<QueueCounters>),
     /// Give up the queues of a port: they are closed. Answers when it is done.
     Detach(PortId, Sender<()>),
+    /// Have a VLAN's packets come and go by the port of its link. It is given up as a port's queues are.
+    Join(Vlan),
     /// Send packets to a port this way.
     SetWay(PortId, Way),
     /// Send packets to a port, if its queues are here; or drop them, for its link is down.
@@ -313,6 +316,7 @@ impl Run {
                     closed.into_iter().for_each(|queue| queue.close(&mut self.local.frames));
                     let _ = done.send(());
                 }
+                Command::Join(vlan) => self.local.queues.join(vlan),
                 Command::SetWay(port, way) if !self.local.queues.owns(port) => self.local.queues.set_way(port, way),
                 Command::SetWay(..) => {}
                 Command::SetUp(port, up) => self.local.queues.set_up(port, up),

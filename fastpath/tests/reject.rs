@@ -68,10 +68,12 @@ fn interfaces() -> Publisher<Interfaces> {
         shared: false,
         vrf: VrfId(0),
         addresses: vec![([10, 1, 0, 1].into(), 24), ("fd00::1".parse().unwrap(), 64)],
+        ..Interface::default()
     };
     Publisher::new(Interfaces {
         ports: vec![Some(interface)],
         listeners: vec![],
+        ..Interfaces::default()
     })
 }
 
@@ -89,6 +91,7 @@ fn refuse(complaint: Complaint) -> (ManualWorker, MemoryEnd) {
     graph.connect(parse, parse::Next::Flows, complain);
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
+    graph.connect(parse, parse::Next::Check, no_link);
     graph.connect(complain, On::On, reject);
     graph.connect(reject, reject::Next::Reset, back);
     graph.connect(reject, reject::Next::Tell, icmp_error);

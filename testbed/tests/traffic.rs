@@ -384,3 +384,47 @@ fn a_lab_without_routes_is_not_crossed() {
     assert!(drops(&margay, "no-route") > 0, "{}", margay.show("drops").unwrap());
     margay.stop().unwrap();
 }
+
+/// A VLAN of the left link beside its untagged port, with its own subnet: pings of every size, and TCP.
+#[test]
+fn hosts_of_a_vlan_reach_the_others() {
+    need!("ping", "iperf3");
+    const VLAN: &str = "\
+---
+apiVersion: margay/v1
+kind: Port
+metadata: { name: guests }
+spec: { device: left0, vlan: 100, addresses: [10.3.0.1/24, 'fd00:3::1/64'] }
+";
+    let net = Net::new();
+    shell(
+        &net.left,
+        "ethtool -K eth0 txvlan off
+         ip link add link eth0 name eth0.100 type vlan id 100
+         ip address add 10.3.0.2/24 dev eth0.100
+         ip address add fd00:3::2/64 dev eth0.100 nodad
+         ip link set eth0.100 up",
+    );
+    let margay = net
+        .lab
+        .margay(&net.router, &format!("{}{VLAN}", router::PORTS), &[])
+        .unwrap();
+    net.both_families_pass();
+    for (from, to) in [("10.3.0.2", "10.2.0.2"), ("fd00:3::2", "fd00:2::2")] {
+        until(&format!("{to} to answer {from}"), || {
+            net.left.run(["ping", "-c1", "-W1", "-I", from, to]).is_ok()
+        });
+        // The largest packet, tag and all, may not be cut.
+        let bytes = if to.contains(':') { "1452" } else { "1472" };
+        let argv = ["ping", "-c3", "-i0.2", "-W1", "-Mdo", "-s", bytes, "-I", from, to];
+        net.left.run(argv).unwrap();
+        let server = iperf_server(&net.right);
+        let report = iperf(&net.left, &format!("--client {to} --bind {from} --time 1"));
+        let received = report["end"]["sum_received"]["bytes"].as_u64().unwrap();
+        assert!(received > 1_000_000, "{received} bytes in a second");
+        drop(server);
+    }
+    let guests = router::port(&margay, "guests");
+    assert!(guests["rx_packets"].as_u64().unwrap() > 100, "{guests}");
+    assert_eq!((drops(&margay, "vlan-unknown"), drops(&margay, "vlan-stack")), (0, 0));
+}

@@ -10,7 +10,8 @@ use crate::resource::{Driver, PortSpec};
 impl State {
     /// A device came, went or changed.
     pub(super) fn link_changed(&mut self, link: &Link) {
-        let sees = |port: &&Port| port.spec.driver == Driver::Xdp && port.spec.device == link.name;
+        let sees =
+            |port: &&Port| port.spec.driver == Driver::Xdp && port.spec.vlan.is_none() && port.spec.device == link.name;
         let names: Vec<String> = self.ports.iter().filter(sees).map(|port| port.name.clone()).collect();
         for name in names {
             if link.removed || self.device_was_replaced(&name, link) {
@@ -89,7 +90,7 @@ impl State {
         if self.manual_ns.is_some() {
             return;
         }
-        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp;
+        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp && port.spec.vlan.is_none();
         let names: Vec<String> = self.ports.iter().filter(lost).map(|port| port.name.clone()).collect();
         for name in names {
             if self.open_port(&name).is_ok() {

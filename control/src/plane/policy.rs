@@ -77,7 +77,7 @@ impl State {
             let names_device = matches!(port.spec.driver, Driver::Xdp | Driver::Tap);
             let info = PortInfo {
                 name: port.name.clone(),
-                device: names_device.then(|| port.spec.device.clone()),
+                device: names_device.then(|| port.spec.device_name()),
                 addresses: port.spec.addresses.iter().map(|net| net.addr()).collect(),
             };
             ports.insert(port.id, info);

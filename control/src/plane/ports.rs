@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use fastpath::interfaces::{Interface, Interfaces};
+use fastpath::interfaces::{Interface, Interfaces, Proxy, ReversePath};
 use fastpath::meta::{PortId, VrfId};
 use fastpath::port::memory::{MemoryEnd, memory};
 use fastpath::port::pcap::PcapQueue;
@@ -16,7 +16,7 @@ use super::State;
 use super::devices::too_small;
 use super::routes::host;
 use crate::refusal::Refusal;
-use crate::resource::{Driver, Kind, Mode, PortSpec, Punt, Resource, WireguardInterfaceSpec, ZeroCopy};
+use crate::resource::{Driver, Kind, Mode, PortSpec, ProxyArp, Punt, Resource, Rpf, WireguardInterfaceSpec, ZeroCopy};
 use crate::store::{Plan, Planned};
 
 /// Entries of each of a socket's rings: what one TCP connection with Linux's largest receive buffer has on its way fits,
@@ -30,6 +30,8 @@ pub(super) enum Backing {
     Capture,
     /// No device: packets come and go by other ports, wrapped.
     Tunnel,
+    /// No device of its own: packets come and go by this port, with a tag.
+    Vlan(PortId),
 }
 
 /// What is behind a port, its queues, and how its driver runs.
@@ -80,6 +82,19 @@ impl Port {
             tracked,
             shared,
             addresses: addresses.chain(aliases).collect(),
+            is_vlan: self.spec.vlan.is_some(),
+            reverse_path: match self.spec.rpf {
+                Rpf::Off => ReversePath::Off,
+                Rpf::Loose => ReversePath::Loose,
+                Rpf::Strict => ReversePath::Strict,
+            },
+            proxy: match &self.spec.proxy_arp {
+                ProxyArp::Nobody => Proxy::Nobody,
+                ProxyArp::Routed => Proxy::Routed,
+                ProxyArp::Prefixes(nets) => {
+                    Proxy::Prefixes(nets.iter().map(|net| (net.addr(), net.prefix_len())).collect())
+                }
+            },
         }
     }
 }
@@ -147,6 +162,9 @@ impl Ports {
             vrf: tunnel.vrf.clone(),
             addresses: tunnel.addresses.clone(),
             punt: Punt::None,
+            vlan: None,
+            rpf: Rpf::Off,
+            proxy_arp: ProxyArp::Nobody,
         };
         let id = self.id(name).unwrap_or_else(|| self.free_id());
         self.insert(Port {
@@ -200,7 +218,7 @@ fn port_spec(resource: Option<&Arc<Resource>>) -> Option<&PortSpec> {
 /// Whether a change of the spec needs the device opened again.
 fn needs_reopening(old: &PortSpec, new: &PortSpec) -> bool {
     let device = |spec: &PortSpec| {
-        let whose = (spec.device.clone(), spec.driver, spec.punt);
+        let whose = (spec.device_name(), spec.driver, spec.punt);
         (whose, spec.mode, spec.zero_copy, spec.queues)
     };
     device(old) != device(new)
@@ -323,6 +341,10 @@ impl State {
             return Ok(());
         };
         let (id, spec) = (port.id, port.spec.clone());
+        if spec.vlan.is_some() {
+            // It comes with the port of its link.
+            return Ok(());
+        }
         let (backing, queues, mode) = match spec.driver {
             Driver::Xdp => self.open_device(&spec)?,
             Driver::Memory => {
@@ -344,7 +366,9 @@ impl State {
         };
         match &backing {
             Backing::Device(device) => port.mac = device.mac(),
-            Backing::Memory(_) | Backing::Capture | Backing::Tunnel => (port.running, port.why) = (true, None),
+            Backing::Memory(_) | Backing::Capture | Backing::Tunnel | Backing::Vlan(_) => {
+                (port.running, port.why) = (true, None)
+            }
         }
         port.counters.extend(counters);
         port.mode = mode;
@@ -408,6 +432,7 @@ impl State {
 
     /// Shows nodes the ports as they are now, and tells adjacencies their link addresses and MTUs.
     pub(super) fn publish_interfaces(&mut self) {
+        self.follow_trunks();
         let ports: Vec<(PortId, [u8; 6], u16)> = self
             .ports
             .iter()
@@ -423,10 +448,7 @@ impl State {
             .list
             .iter()
             .map(|port| port.as_ref().map(|port| port.interface(vrf(port), tracked)));
-        let interfaces = Interfaces {
-            ports: interfaces.collect(),
-            listeners: self.listeners(),
-        };
+        let interfaces = Interfaces::new(interfaces.collect(), self.listeners());
         if *self.interfaces.current() != interfaces {
             self.interfaces.publish(interfaces);
             self.place_node_ports();

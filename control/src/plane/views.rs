@@ -433,7 +433,7 @@ fn port_view(state: &State, port: &Port) -> PortView {
     };
     PortView {
         name: port.name.clone(),
-        device: spec.device.clone(),
+        device: spec.device_name(),
         driver: spec.driver.name().to_owned(),
         mode: port.mode.clone(),
         state: if port.is_up() { PortState::Up } else { PortState::Down },
@@ -452,7 +452,7 @@ fn port_view(state: &State, port: &Port) -> PortView {
         tx_packets: sent.0,
         tx_bytes: sent.1,
         drops: sum(port, |counters| counters.tx_full.read()),
-        socket: (spec.driver == Driver::Xdp).then(socket),
+        socket: (spec.driver == Driver::Xdp && spec.vlan.is_none()).then(socket),
     }
 }
 

@@ -14,6 +14,7 @@ use fastpath::pool::Pool;
 use fastpath::port::{Queue, QueueCounters};
 use fastpath::qsbr::Qsbr;
 use fastpath::ring::{Consumer, Producer, ring};
+use fastpath::vlan::Vlan;
 use fastpath::worker::{Command, Idle, ManualWorker, Parts, Waker, Worker, WorkerCounters};
 
 use super::PlaneOptions;
@@ -173,6 +174,22 @@ impl Workers {
             }
         }
         attached
+    }
+
+    /// Has a VLAN's packets come and go by the port of its link. Each worker's counters.
+    pub fn join(&self, port: PortId, id: u16, trunk: PortId) -> Vec<(usize, Arc<QueueCounters>)> {
+        let join = |(number, handle): (usize, &Handle)| {
+            let counters = Arc::new(QueueCounters::default());
+            let theirs = counters.clone();
+            handle.ask(Command::Join(Vlan {
+                id,
+                port,
+                trunk,
+                counters: theirs,
+            }));
+            (number, counters)
+        };
+        self.handles.iter().enumerate().map(join).collect()
     }
 
     /// Has the queues of a port closed, and waits for that.

@@ -8,6 +8,7 @@ mod endpoint_slice;
 mod fields;
 mod json;
 pub mod kubernetes;
+mod link;
 mod metadata;
 mod neighbor;
 mod port;
@@ -33,6 +34,7 @@ pub use endpoint_slice::{AddressType, Endpoint as SliceEndpoint, EndpointPort, E
 pub(crate) use fields::allowed_ip;
 pub use fields::{MacAddress, NotAMacAddress};
 pub use kubernetes::{KubernetesNetworkPolicy, Namespace, ServiceAccount};
+pub use link::{ProxyArp, Rpf};
 pub use metadata::{Metadata, check_label};
 pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};

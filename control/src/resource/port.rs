@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Claim, Invalid, check_label, fields};
+use super::{Body, Claim, Invalid, ProxyArp, Rpf, check_label, fields};
 
 /// The longest name of a network device: `IFNAMSIZ` less the closing zero (Linux `include/uapi/linux/if.h`).
 const DEVICE_NAME_BYTES: usize = 15;
@@ -49,6 +49,31 @@ pub struct PortSpec {
     /// Who gets what is for the host. Default `none`.
     #[serde(default)]
     pub punt: Punt,
+    /// The port is this VLAN of its device's link, 1 to 4,094; another port is for the device itself.
+    #[serde(default, deserialize_with = "some_vlan", skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Whether a packet's source has to be reached by a route. Default `off`.
+    #[serde(default)]
+    pub rpf: Rpf,
+    /// For whom the port answers ARP and neighbour discovery beside itself. Default nobody.
+    #[serde(default)]
+    pub proxy_arp: ProxyArp,
+}
+
+impl PortSpec {
+    /// The device, or as Linux names a VLAN of it: `eth1.100`.
+    pub fn device_name(&self) -> String {
+        match self.vlan {
+            Some(vlan) => format!("{}.{vlan}", self.device),
+            None => self.device.clone(),
+        }
+    }
+
+    /// Whether the port is for the link that `other` is a VLAN of.
+    pub fn is_trunk_of(&self, other: &PortSpec) -> bool {
+        let is_same = self.device == other.device && self.driver == other.driver;
+        is_same && self.vlan.is_none() && other.vlan.is_some()
+    }
 }
 
 /// How packets come to a port and leave it.
@@ -134,7 +159,6 @@ impl Body for Port {
 
     fn row(&self) -> Vec<String> {
         let PortSpec {
-            device,
             driver,
             queues,
             mtu,
@@ -144,7 +168,7 @@ impl Body for Port {
         } = &self.spec;
         let addresses: Vec<_> = addresses.iter().map(IpNet::to_string).collect();
         vec![
-            device.clone(),
+            self.spec.device_name(),
             driver.name().to_owned(),
             queues.to_string(),
             mtu.to_string(),
@@ -167,10 +191,12 @@ impl Body for Port {
             Driver::Memory => "memory device",
             Driver::Wireguard => "tunnel",
         };
-        let device = Claim {
-            what: format!("{kind} {device}"),
-            field: "spec.device".to_owned(),
+        let (what, field) = match self.spec.vlan {
+            Some(vlan) => (format!("vlan {vlan} of {kind} {device}"), "spec.vlan"),
+            None => (format!("{kind} {device}"), "spec.device"),
         };
+        let field = field.to_owned();
+        let device = Claim { what, field };
         let addresses = addresses.iter().enumerate().map(|(at, address)| Claim {
             what: format!("address {} in vrf {vrf}", address.addr()),
             field: format!("spec.addresses[{at}]"),
@@ -202,7 +228,29 @@ impl Body for Port {
                 ));
             }
         }
+        check_vlan(spec)?;
         check_interface_addresses(&spec.addresses)
+    }
+}
+
+/// A VLAN has no device of its own to say anything about.
+fn check_vlan(spec: &PortSpec) -> Result<(), Invalid> {
+    let Some(vlan) = spec.vlan else { return Ok(()) };
+    let said = [
+        ("spec.mode", spec.mode.is_some()),
+        ("spec.zeroCopy", spec.zero_copy.is_some()),
+        ("spec.queues", spec.queues != 1),
+        ("spec.punt", spec.punt != Punt::None),
+    ];
+    match said.into_iter().find(|said| said.1) {
+        Some((field, _)) => {
+            let reason = format!(
+                "is for the port of device {} itself; leave it out for vlan {vlan}",
+                spec.device
+            );
+            Err(Invalid::at(field, reason))
+        }
+        None => Ok(()),
     }
 }
 
@@ -265,6 +313,10 @@ fn check_interface_address(address: &IpNet) -> Result<(), String> {
     Err(format!(
         "{address} {what}; expected the address of one host with its prefix length, such as 10.1.0.1/24"
     ))
+}
+
+fn some_vlan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    fields::within::<_, 1, 4094>(deserializer).map(Some)
 }
 
 fn one_queue() -> u16 {

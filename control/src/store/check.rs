@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Plan, Planned, Store};
 use crate::refusal::Refusal;
-use crate::resource::{Key, Kind, Neighbor, Resource, Route, SourceNatSpec, Target, WireguardPeer};
+use crate::resource::{Key, Kind, Neighbor, PortSpec, Resource, Route, SourceNatSpec, Target, WireguardPeer};
 
 /// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports, tunnels and tiers, which
 /// others stand on, looks at everything.
@@ -28,7 +28,10 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
         match &***resource {
             Resource::Route(route) => result.check_gateways(key, &route.body, &connected)?,
             Resource::Neighbor(neighbor) => result.check_neighbor(key, &neighbor.body, &connected)?,
-            Resource::Port(_) => result.check_name(key, Kind::WireguardInterface)?,
+            Resource::Port(port) => {
+                result.check_name(key, Kind::WireguardInterface)?;
+                result.check_vlan(key, &port.body.spec)?;
+            }
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
@@ -247,6 +250,36 @@ impl<'a> Resulting<'a> {
                 Err(self.refuse(key, "spec.address", &reason))
             }
             None => Ok(()),
+        }
+    }
+
+    /// A VLAN stands on the port of its link.
+    fn check_vlan(&self, key: &Key, vlan: &PortSpec) -> Result<(), Refusal> {
+        let Some(id) = vlan.vlan else { return Ok(()) };
+        let mut ports = self
+            .of_kind(Kind::Port)
+            .filter_map(|(key, resource)| match &**resource {
+                Resource::Port(port) => Some((key, &port.body.spec)),
+                _ => None,
+            });
+        match ports.find(|(_, spec)| spec.is_trunk_of(vlan)) {
+            None => {
+                let device = &vlan.device;
+                let reason = format!(
+                    "vlan {id} needs a Port of driver {} for device {device} itself; apply one without `vlan` first or in \
+                     the same request",
+                    vlan.driver.name()
+                );
+                Err(self.refuse(key, "spec.device", &reason))
+            }
+            Some((trunk, spec)) if spec.mtu < vlan.mtu => {
+                let reason = format!(
+                    "{} is more than the {} of {trunk}, whose link it is on",
+                    vlan.mtu, spec.mtu
+                );
+                Err(self.refuse(key, "spec.mtu", &reason))
+            }
+            Some(_) => Ok(()),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use crate::batch::Batch;
 use crate::events::{Event, Events};
-use crate::interfaces::{Interface, Interfaces, shares_prefix};
+use crate::interfaces::{Interfaces, shares_prefix};
 use crate::labels;
 use crate::node::{Node, Turn};
+use crate::nodes::proxy::Ways;
 use crate::packet::Packet;
 use crate::publish::Reader;
 use crate::wire::{arp, ethernet};
@@ -29,12 +30,18 @@ labels! {
 pub struct Arp {
     interfaces: Reader<Interfaces>,
     events: Events,
+    ways: Ways,
 }
 
 impl Arp {
-    /// Answers for the addresses of `interfaces`; what it learns goes to `events`.
-    pub fn new(interfaces: Reader<Interfaces>, events: Events) -> Self {
-        Self { interfaces, events }
+    /// Answers for the addresses of `interfaces`, and for those that are by `ways` elsewhere; what it learns goes to
+    /// `events`.
+    pub fn new(interfaces: Reader<Interfaces>, events: Events, ways: Ways) -> Self {
+        Self {
+            interfaces,
+            events,
+            ways,
+        }
     }
 }
 
@@ -44,16 +51,16 @@ impl Node for Arp {
     type Drop = Drop;
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
-        let (interfaces, events) = (self.interfaces.refresh(), &self.events);
+        let (interfaces, events, ways) = (self.interfaces.refresh(), &self.events, &mut self.ways);
         batch.each(|mut packet| {
-            let interface = interfaces.get(packet.meta.port).ok_or(Drop::NotForUs)?;
-            handle(interface, events, &mut packet)
+            handle(interfaces, events, ways, &mut packet)
         });
     }
 }
 
-fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn handle(interfaces: &Interfaces, events: &Events, ways: &mut Ways, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     let port = packet.meta.port;
+    let interface = interfaces.get(port).ok_or(Drop::NotForUs)?;
     let data = packet.data();
     let (_, rest) = data.split_at_mut_checked(ethernet::HEADER).ok_or(Drop::Malformed)?;
     let (message, _) = arp::Packet::read_from_prefix(rest).map_err(|_| Drop::Malformed)?;
@@ -63,7 +70,12 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
     let (sender, target) = (Ipv4Addr::from(message.sender), Ipv4Addr::from(message.target));
     // Who moves, or takes over an address, announces it (RFC 5227 section 3).
     let announces = sender == target;
-    if !announces && !interface.v4().any(|own| own.0 == target) {
+    // Who has no address yet checks whether one is free: that is for its owner alone to say (RFC 5227 section 2.1.1).
+    let asks = message.operation.get() == arp::REQUEST && !sender.is_unspecified();
+    // A port without addresses asks with one of another.
+    let was_asked = || message.operation.get() == arp::REPLY && interfaces.own.has_v4(interface.vrf, target.to_bits());
+    let is_ours = interface.v4().any(|own| own.0 == target) || was_asked();
+    if !announces && !is_ours && !(asks && ways.answers_for((port, interface), target.into())) {
         return Err(Drop::NotForUs);
     }
     if interface.has(sender.into()) {

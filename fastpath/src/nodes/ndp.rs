@@ -9,6 +9,7 @@ use crate::interfaces::{Interface, Interfaces, shares_prefix};
 use crate::labels;
 use crate::meta::PortId;
 use crate::node::{Node, Turn};
+use crate::nodes::proxy::Ways;
 use crate::packet::Packet;
 use crate::publish::Reader;
 use crate::wire::{ethernet, icmp, ipv6, ndp, protocol};
@@ -39,12 +40,18 @@ const ANSWER: usize = ethernet::HEADER + ipv6::HEADER + ndp::MESSAGE;
 pub struct Ndp {
     interfaces: Reader<Interfaces>,
     events: Events,
+    ways: Ways,
 }
 
 impl Ndp {
-    /// Answers for the addresses of `interfaces`; what it learns goes to `events`.
-    pub fn new(interfaces: Reader<Interfaces>, events: Events) -> Self {
-        Self { interfaces, events }
+    /// Answers for the addresses of `interfaces`, and for those that are by `ways` elsewhere; what it learns goes to
+    /// `events`.
+    pub fn new(interfaces: Reader<Interfaces>, events: Events, ways: Ways) -> Self {
+        Self {
+            interfaces,
+            events,
+            ways,
+        }
     }
 }
 
@@ -54,15 +61,15 @@ impl Node for Ndp {
     type Drop = Drop;
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
-        let (interfaces, events) = (self.interfaces.refresh(), &self.events);
+        let (interfaces, events, ways) = (self.interfaces.refresh(), &self.events, &mut self.ways);
         batch.each(|mut packet| {
             let interface = interfaces.get(packet.meta.port).ok_or(Drop::NotForUs)?;
-            handle(interface, events, &mut packet)
+            handle(interface, events, ways, &mut packet)
         });
     }
 }
 
-fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn handle(interface: &Interface, events: &Events, ways: &mut Ways, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     let port = packet.meta.port;
     let (source, target) = (packet.meta.source.address, packet.meta.target.address);
     let offset = usize::from(packet.meta.transport_offset);
@@ -87,15 +94,22 @@ fn handle(interface: &Interface, events: &Events, packet: &mut Packet<'_>) -> Re
         learn(interface, events, port, about.into(), mac, true)?;
         return Ok(Next::Learnt);
     }
-    if !interface.has(IpAddr::V6(about.into())) {
+    let unspecified = source == [0; 16];
+    let is_ours = interface.has(IpAddr::V6(about.into()));
+    // Who has no address yet checks whether one is free: that is for its owner alone to say (RFC 4862 section 5.4).
+    if !is_ours && (unspecified || !ways.answers_for((port, interface), IpAddr::V6(about.into()))) {
         return Err(Drop::NotForUs);
     }
-    let unspecified = source == [0; 16];
     if !unspecified && let Some(mac) = link {
         learn(interface, events, port, source.into(), mac, false)?;
     }
     let asker = link.unwrap_or(packet_source(packet));
-    answer(interface, packet, about, (!unspecified).then_some((source, asker)))
+    answer(
+        interface,
+        packet,
+        (about, is_ours),
+        (!unspecified).then_some((source, asker)),
+    )
 }
 
 fn packet_source(packet: &mut Packet<'_>) -> [u8; 6] {
@@ -137,14 +151,19 @@ fn learn(
 fn answer(
     interface: &Interface,
     packet: &mut Packet<'_>,
-    about: [u8; 16],
+    (about, is_ours): ([u8; 16], bool),
     asker: Option<([u8; 16], [u8; 6])>,
 ) -> Result<Next, Drop> {
     let (to, to_mac) = asker.unwrap_or((ALL_NODES, ethernet::multicast(ALL_NODES)));
     let flags = ndp::ROUTER_SOLICITED_OVERRIDE & if asker.is_some() { u32::MAX } else { !ndp::SOLICITED };
+    // Who answers for others does not outdo them, and speaks from an address of its own (RFC 4861 section 7.2.8).
+    let (flags, from) = match is_ours {
+        true => (flags, about),
+        false => (flags & !ndp::OVERRIDE, interface.link_local().octets()),
+    };
     let kind = icmp::v6::NEIGHBOUR_ADVERTISEMENT;
-    let message = ndp::Message::new(kind, flags, about, interface.mac, (about, to));
-    let ip = ipv6::Header::new(about, to, protocol::ICMPV6, ndp::HOP_LIMIT, ndp::MESSAGE as u16);
+    let message = ndp::Message::new(kind, flags, about, interface.mac, (from, to));
+    let ip = ipv6::Header::new(from, to, protocol::ICMPV6, ndp::HOP_LIMIT, ndp::MESSAGE as u16);
     let link = ethernet::Header {
         target: to_mac,
         source: interface.mac,
@@ -168,6 +187,7 @@ const _: () = assert!(ndp::MESSAGE == ndp::MESSAGE_FIXED + 8);
 mod tests {
     use super::*;
     use crate::meta::Meta;
+    use crate::publish::Publisher;
     use zerocopy::FromBytes;
 
     /// What hosts send when they come up has 8 bytes, less than a neighbour message (RFC 4861 section 4.1).
@@ -181,6 +201,7 @@ mod tests {
             shared: false,
             vrf: Default::default(),
             addresses: vec![],
+            ..Interface::default()
         };
         let decide = |message: &[u8]| {
             let mut meta = Meta {
@@ -192,7 +213,8 @@ mod tests {
                 meta: &mut meta,
                 frame: &mut frame,
             };
-            handle(&interface, &Events::new(|| {}), &mut packet)
+            let mut ways = Ways::new(Default::default(), Publisher::new(vec![]).reader());
+            handle(&interface, &Events::new(|| {}), &mut ways, &mut packet)
         };
         assert_eq!(decide(&[133, 0, 0x7b, 0xb8, 0, 0, 0, 0]), Err(Drop::Ignored));
         assert_eq!(decide(&[icmp::v6::NEIGHBOUR_SOLICITATION; 8]), Err(Drop::Malformed));

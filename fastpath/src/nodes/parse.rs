@@ -4,13 +4,14 @@
 //! walked, addresses are of the right kind. IPv4: RFC 1812 sections 5.2.2 and 5.3.7; IPv6: RFC 8200, RFC 4291.
 
 use crate::batch::Batch;
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Interfaces, OwnAddresses, ReversePath};
 use crate::labels;
 use crate::meta::{Endpoint, Flags, Meta, PortId, VrfId};
 use crate::node::{Node, Turn};
 use crate::packet::Packet;
 use crate::publish::Reader;
 use crate::trace::Seen;
+use crate::vlan;
 use crate::wire::ipv4::BadOptions;
 use crate::wire::ipv6::BadChain;
 use crate::wire::{ethernet, icmp, ipv4, ipv6, protocol};
@@ -23,6 +24,7 @@ labels! {
         Flows = "flows",
         Arp = "arp",
         Ndp = "ndp",
+        Check = "reverse-path",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -30,6 +32,8 @@ labels! {
         Runt = "runt": "Shorter than an Ethernet header.",
         ForeignMac = "not-our-mac": "Sent to the link address of somebody else.",
         UnknownEtherType = "unknown-ether-type": "Neither IPv4, IPv6 nor ARP.",
+        VlanUnknown = "vlan-unknown": "Its VLAN tag names a VLAN that no port is for.",
+        VlanStack = "vlan-stack": "It has more than one VLAN tag.",
         Truncated = "ip-truncated": "Shorter than its IP header says.",
         Version = "ip-version": "The IP version is not the one the Ethernet header says.",
         HeaderLength = "ipv4-header-length": "The IPv4 header length is less than 20, or more than the packet.",
@@ -39,6 +43,7 @@ labels! {
         Fragment = "bad-fragment": "A fragment of a length or offset that no packet is cut into.",
         MartianSource = "martian-source": "The source address is one that no packet on a wire has.",
         MartianTarget = "martian-destination": "The destination address is one that no packet on a wire has.",
+        OwnSource = "own-source": "It came from outside with an address of ours as its source (RFC 1812 section 5.3.7).",
         Multicast = "multicast": "Sent to a multicast or broadcast address that nobody here listens to.",
         LinkBroadcast = "link-broadcast": "Sent to many on the link, but to the IP address of one host (RFC 1812 section 5.3.4, RFC 1122 section 3.3.6).",
         ChainTruncated = "extension-truncated": "An IPv6 extension header runs past the packet.",
@@ -60,8 +65,10 @@ impl Parse {
 }
 
 /// What it takes to know of the receiving port.
-struct Receiver {
+struct Receiver<'a> {
     port: PortId,
+    own: &'a OwnAddresses,
+    is_vlan: bool,
     /// Its link address, the first byte lowest.
     mac: u64,
     vrf: VrfId,
@@ -80,12 +87,18 @@ impl Node for Parse {
         let mut receiver = None;
         batch.each_cold(|mut packet| {
             let port = packet.meta.port;
-            if receiver.as_ref().is_none_or(|known: &Receiver| known.port != port) {
+            if receiver.as_ref().is_none_or(|known: &Receiver<'_>| known.port != port) {
                 receiver = interfaces.get(port).map(|interface| Receiver {
                     port,
                     mac: interface.mac.iter().rfold(0, |bits, byte| bits << 8 | u64::from(*byte)),
+                    own: &interfaces.own,
+                    is_vlan: interface.is_vlan,
                     vrf: interface.vrf,
-                    next: if interface.tracked { Next::Flows } else { Next::Route },
+                    next: match interface.reverse_path {
+                        ReversePath::Off if interface.tracked => Next::Flows,
+                        ReversePath::Off => Next::Route,
+                        ReversePath::Loose | ReversePath::Strict => Next::Check,
+                    },
                     mark: Flags::TRACKED.when(interface.tracked),
                 });
             }
@@ -113,7 +126,7 @@ impl Node for Parse {
 }
 
 #[inline(always)]
-fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn parse(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     let (meta, data) = packet.split();
     let Some(head) = data.first_chunk::<{ ethernet::HEADER }>() else {
         return Err(Drop::Runt);
@@ -130,7 +143,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
     }
     match u16::from_be_bytes([head[12], head[13]]) {
         ethernet::IPV4 => {
-            let length = parse_v4(meta, &data[ethernet::HEADER..])?;
+            let length = parse_v4(meta, receiver.own, &data[ethernet::HEADER..])?;
             if meta.flags.has(Flags::TO_MANY) {
                 return Err(Drop::LinkBroadcast);
             }
@@ -138,7 +151,7 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
             Ok(receiver.next)
         }
         ethernet::IPV6 => {
-            let (next, length) = parse_v6(meta, &data[ethernet::HEADER..])?;
+            let (next, length) = parse_v6(meta, receiver.own, &data[ethernet::HEADER..])?;
             if next == Next::Route && meta.flags.has(Flags::TO_MANY) {
                 return Err(Drop::LinkBroadcast);
             }
@@ -146,13 +159,30 @@ fn parse(receiver: &Receiver, packet: &mut Packet<'_>) -> Result<Next, Drop> {
             Ok(if next == Next::Route { receiver.next } else { next })
         }
         ethernet::ARP => Ok(Next::Arp),
+        vlan::TAG | vlan::SERVICE_TAG => tagged(receiver, packet),
         _ => Err(Drop::UnknownEtherType),
+    }
+}
+
+/// A tag that no port took: with number 0 it says a priority and nothing else (IEEE 802.1Q section 6.9).
+#[cold]
+#[inline(never)]
+fn tagged(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+    let data = packet.data();
+    match vlan::id_of(data) {
+        _ if receiver.is_vlan || vlan::is_stacked(data) => Err(Drop::VlanStack),
+        Some(0) => {
+            vlan::untag(packet);
+            parse(receiver, packet)
+        }
+        Some(_) => Err(Drop::VlanUnknown),
+        None => Err(Drop::VlanStack),
     }
 }
 
 /// Returns the packet's length from the IP header on.
 #[inline(always)]
-fn parse_v4(meta: &mut Meta, data: &[u8]) -> Result<u16, Drop> {
+fn parse_v4(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<u16, Drop> {
     let Some((bytes, rest)) = data.split_first_chunk::<{ ipv4::HEADER }>() else {
         return Err(Drop::Truncated);
     };
@@ -180,6 +210,9 @@ fn parse_v4(meta: &mut Meta, data: &[u8]) -> Result<u16, Drop> {
     meta.target = Endpoint::v4(header.target, ports.1);
     let (source, target) = (u32::from_be_bytes(header.source), u32::from_be_bytes(header.target));
     check_v4_addresses(source, target)?;
+    if own.has_v4(meta.vrf, source) {
+        return Err(Drop::OwnSource);
+    }
     let addresses = u64::from(source) << 32 | u64::from(target);
     meta.hash = if is_fragment {
         hash(addresses, 0, 0, (0, 0))
@@ -316,7 +349,7 @@ fn ports(transport: u8, head: &[u8; 8], length: usize) -> Result<(u16, u16), Dro
 
 /// Returns where to go and the packet's length from the IP header on. Not inlined, so that IPv4 has the registers.
 #[inline(never)]
-fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
+fn parse_v6(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<(Next, u16), Drop> {
     let Ok((header, _)) = ipv6::Header::ref_from_prefix(data) else {
         return Err(Drop::Truncated);
     };
@@ -360,6 +393,10 @@ fn parse_v6(meta: &mut Meta, data: &[u8]) -> Result<(Next, u16), Drop> {
     check_v6_addresses(&header.source, &header.target, next)?;
     let fold = |address: u128| (address >> 64) as u64 ^ (address as u64).rotate_left(29);
     let (source, target) = (u128::from_be_bytes(header.source), u128::from_be_bytes(header.target));
+    // Neighbour discovery judges by itself who claims an address of ours.
+    if next != Next::Ndp && own.has_v6(meta.vrf, source) {
+        return Err(Drop::OwnSource);
+    }
     meta.hash = if is_fragment {
         hash(fold(source), fold(target), 0, (0, 0))
     } else {

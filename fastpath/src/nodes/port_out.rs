@@ -11,6 +11,7 @@ labels! {
     pub enum Drop {
         Down = "port-down": "The port it would leave by is down or gone.",
         Full = "transmit-full": "The transmit ring of its port is full: the link is slower than what is sent to it.",
+        NoRoom = "vlan-no-room": "The frame has no room for the VLAN tag.",
         HandoffFull = "handoff-full": "The ring to the worker that owns its port is full.",
     }
 }
@@ -24,24 +25,30 @@ impl Sink for PortOut {
     type Drop = Drop;
 
     fn accept(&mut self, _: &Turn, local: &mut Local, delivery: &mut Delivery<'_, Self>) {
-        let queues = &mut local.queues;
+        let (queues, frames) = (&mut local.queues, &mut local.frames);
         delivery.each(
             |packet| packet.meta.egress,
-            |frame, port| queues.stage(port, frame).map_err(|frame| (frame, Drop::Down)),
+            |frame, port| {
+                let staged = queues.stage(frames, port, frame);
+                staged.map_err(|(frame, refused)| (frame, reason(refused)))
+            },
         );
-        queues.send(&mut local.frames, |frame, refused| {
-            let reason = match refused {
-                Refused::TransmitFull => Drop::Full,
-                Refused::HandoffFull => Drop::HandoffFull,
-            };
-            delivery.refuse(frame, reason);
-        });
+        queues.send(frames, |frame, refused| delivery.refuse(frame, reason(refused)));
     }
 
     fn describe(seen: &Seen) -> String {
         let link = seen.bytes().iter().take(6).map(|byte| format!("{byte:02x}"));
         let mac = link.collect::<Vec<_>>().join(":");
         format!("port {}, to {mac}, {} bytes", seen.meta.egress.0, seen.length)
+    }
+}
+
+fn reason(refused: Refused) -> Drop {
+    match refused {
+        Refused::Down => Drop::Down,
+        Refused::NoRoom => Drop::NoRoom,
+        Refused::TransmitFull => Drop::Full,
+        Refused::HandoffFull => Drop::HandoffFull,
     }
 }
 

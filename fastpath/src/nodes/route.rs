@@ -1,15 +1,14 @@
 //! Longest-prefix match: from a destination to an adjacency.
 
+use super::lookups::Lookups;
 use crate::batch::Batch;
-use crate::fib::NO_ROUTE;
-use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs, lookup};
+use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs};
 use crate::labels;
 use crate::meta::{Flags, Meta};
 use crate::node::{Node, Turn};
 use crate::nodes::icmp_error::Complaint;
 use crate::publish::Reader;
 use crate::trace::Seen;
-use crate::vector::BATCH_MAX;
 use std::sync::Arc;
 
 labels! {
@@ -35,21 +34,16 @@ labels! {
 pub struct Route {
     forwarding: Arc<Forwarding>,
     vrfs: Reader<Vrfs>,
-    keys_v4: Box<[u32; BATCH_MAX]>,
-    keys_v6: Box<[u128; BATCH_MAX]>,
-    ids: Box<[u32; BATCH_MAX]>,
+    lookups: Lookups,
 }
 
 impl Route {
     /// Looks up in `vrfs`, whose paths are in `forwarding`.
     pub fn new(forwarding: Arc<Forwarding>, vrfs: Reader<Vrfs>) -> Self {
-        let (keys_v4, keys_v6) = (Box::new([0; BATCH_MAX]), Box::new([0; BATCH_MAX]));
         Self {
             forwarding,
             vrfs,
-            keys_v4,
-            keys_v6,
-            ids: Box::new([NO_ROUTE; BATCH_MAX]),
+            lookups: Lookups::default(),
         }
     }
 }
@@ -60,34 +54,8 @@ impl Node for Route {
     type Drop = Drop;
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
-        let length = batch.len();
-        let first = batch.packet(0).meta;
-        let (vrf, family) = (first.vrf, first.flags.has(Flags::IPV4));
-        let mut uniform = true;
-        for (index, key) in self.keys_v4[..length].iter_mut().enumerate() {
-            let meta = batch.packet(index).meta;
-            *key = meta.target.v4_bits();
-            uniform &= (meta.vrf == vrf) & (meta.flags.has(Flags::IPV4) == family);
-        }
         let vrfs = self.vrfs.refresh();
-        match vrfs.get(usize::from(vrf.0)) {
-            Some(table) if uniform && family => {
-                table.v4.lookup_batch(&self.keys_v4[..length], &mut self.ids[..length]);
-            }
-            Some(table) if uniform => {
-                for (index, key) in self.keys_v6[..length].iter_mut().enumerate() {
-                    *key = batch.packet(index).meta.target.v6_bits();
-                }
-                table.v6.lookup_batch(&self.keys_v6[..length], &mut self.ids[..length]);
-            }
-            _ => {
-                for (index, id) in self.ids[..length].iter_mut().enumerate() {
-                    let meta = batch.packet(index).meta;
-                    *id = lookup(vrfs, meta.vrf, &meta.target, meta.flags.has(Flags::IPV4));
-                }
-            }
-        }
-        let mut ids = self.ids.iter();
+        let mut ids = self.lookups.ids(vrfs, batch, |meta| &meta.target).iter();
         batch.each(|packet| {
             let path = ids.next().map_or(Path::None, |id| self.forwarding.path(*id));
             follow(&self.forwarding, vrfs, path, packet.meta)

@@ -13,6 +13,8 @@ pub const TARGET_LINK: u8 = 2;
 pub const ROUTER_SOLICITED_OVERRIDE: u32 = 0xe000_0000;
 /// In an advertisement's flags: it was asked for.
 pub const SOLICITED: u32 = 0x4000_0000;
+/// Replaces what was known before.
+pub const OVERRIDE: u32 = 0x2000_0000;
 
 /// A solicitation or advertisement: ICMPv6 header, target, and one link address option.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

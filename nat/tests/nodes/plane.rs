@@ -65,6 +65,7 @@ impl Plane {
                 udp_port: TUNNEL,
                 port: PortId(OUTSIDE as u16),
             }],
+            ..Interfaces::default()
         });
         let shape = Shape {
             connections,
@@ -215,6 +216,7 @@ fn interface(port: usize) -> Option<Interface> {
         addresses: addresses
             .map(|(address, length)| (address.parse().unwrap(), length))
             .into(),
+        ..Interface::default()
     })
 }
 
@@ -252,6 +254,7 @@ fn graph(
     graph.connect(parse, parse::Next::Flows, flows);
     graph.connect(parse, parse::Next::Arp, consumed);
     graph.connect(parse, parse::Next::Ndp, consumed);
+    graph.connect(parse, parse::Next::Check, consumed);
     let fragment_ports = graph.node(FragmentPorts);
     let gather = graph.sink(Gather);
     graph.source(Gathered::default(), fragment_ports);

@@ -4,9 +4,12 @@ mod changes;
 mod errors;
 mod headers;
 mod neighbours;
+mod proxies;
 mod routes;
 mod sizes;
+mod sources;
 mod tables;
+mod vlans;
 
 use std::net::IpAddr;
 

@@ -475,6 +475,7 @@ fn interfaces(number: u8, tunnel_mtu: u16) -> Interfaces {
             tracked: false,
             shared: false,
             addresses,
+            ..Interface::default()
         })
     };
     Interfaces {
@@ -488,5 +489,6 @@ fn interfaces(number: u8, tunnel_mtu: u16) -> Interfaces {
             udp_port: PORT,
             port: TUNNEL,
         }],
+        ..Interfaces::default()
     }
 }
