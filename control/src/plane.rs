@@ -1,5 +1,6 @@
 //! The running data plane: what control knows, and the hands it has in the workers.
 
+mod announce;
 mod capture;
 mod devices;
 mod flow_logs;
@@ -148,6 +149,7 @@ struct State {
     own_routes: BTreeSet<(Key, VrfId)>,
     /// Ports that a table other than their own has routes onto the link of. Those that have gone may still stand here.
     on_links: BTreeSet<(PortId, VrfId)>,
+    announced: announce::Announced,
     events: Events,
     workers: Workers,
     ports: Ports,
@@ -232,6 +234,7 @@ impl State {
             neighbours: Neighbours::default(),
             own_routes: BTreeSet::new(),
             on_links: BTreeSet::new(),
+            announced: BTreeSet::new(),
             events: wakes.events,
             workers,
             ports: Ports::default(),

@@ -9,7 +9,7 @@ use crate::fib;
 use crate::meta::{Endpoint, Meta, PortId, VrfId};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Different paths that routes can take.
 pub const PATHS: usize = 1 << 16;
@@ -116,6 +116,8 @@ struct Cell {
     address: [AtomicU64; 2],
     /// The port; not changed while the index is in use.
     port: AtomicU32,
+    /// Whether a packet went there since control last asked.
+    used: AtomicBool,
 }
 
 /// An adjacency as a worker reads it.
@@ -233,6 +235,22 @@ impl Forwarding {
         slots.map(|slot| slot.load(Ordering::Acquire))
     }
 
+    /// The adjacency at an index, for a packet that goes there: it counts as used.
+    #[inline(always)]
+    pub fn towards(&self, index: u32) -> Option<Adjacency> {
+        let cell = self.adjacencies.get(index as usize)?;
+        // Written once in a while, so that the line stays shared among workers.
+        if !cell.used.load(Ordering::Relaxed) {
+            cell.used.store(true, Ordering::Relaxed);
+        }
+        self.adjacency(index)
+    }
+
+    /// Whether a packet went to an adjacency since this was last asked.
+    pub(crate) fn take_used(&self, index: u32) -> bool {
+        self.adjacencies[index as usize].used.swap(false, Ordering::Relaxed)
+    }
+
     /// The adjacency at an index.
     #[inline(always)]
     pub fn adjacency(&self, index: u32) -> Option<Adjacency> {
@@ -285,6 +303,7 @@ impl Forwarding {
         cell.address[0].store((bits >> 64) as u64, Ordering::Relaxed);
         cell.address[1].store(bits as u64, Ordering::Relaxed);
         cell.port.store(u32::from(port.0), Ordering::Relaxed);
+        cell.used.store(false, Ordering::Relaxed);
         self.set_source(index, mac, mtu);
         self.set_link(index, LinkState::Incomplete, [0; 6]);
     }

@@ -15,12 +15,20 @@ pub const RETRY_NS: u64 = 1_000_000_000;
 pub const TRIES: u8 = 3;
 /// A known address is asked for again after this long.
 pub const REACHABLE_NS: u64 = 30_000_000_000;
+/// One that nothing was sent to since is looked at this often, and asked once something was.
+pub const UNUSED_NS: u64 = 5_000_000_000;
+/// After so many of these it is forgotten: five minutes.
+pub const UNUSED_TIMES: u8 = 60;
 /// A neighbour that failed is asked again for the first packet after this long.
 pub const FAILED_NS: u64 = 1_000_000_000;
 /// Most neighbours; beyond, new ones are not learnt.
 pub const NEIGHBOURS_MAX: usize = ADJACENCIES / 2;
+/// Most neighbours behind one port that are known only because they asked for us: packets are sent to few of them.
+pub const OVERHEARD_MAX: usize = NEIGHBOURS_MAX / 8;
 /// Most neighbours that are being asked for the first time.
 pub const INCOMPLETE_MAX: usize = 4096;
+/// Most of them behind one port, so that a scan of its addresses leaves the others room.
+pub const INCOMPLETE_PER_PORT: usize = INCOMPLETE_MAX / 4;
 
 /// A neighbour: the port it is behind, and its address.
 pub type Key = (PortId, IpAddr);
@@ -32,6 +40,8 @@ pub enum State {
     Permanent(Mac),
     /// It has answered, or spoken to us, lately.
     Reachable(Mac),
+    /// It has answered once, and nothing was sent to it since.
+    Unused(Mac),
     /// It is being asked again.
     Stale(Mac),
     /// It is being asked for the first time.
@@ -59,8 +69,17 @@ pub enum Action {
 struct Entry {
     state: State,
     tries: u8,
+    /// It asked for us, and was neither asked nor sent to yet.
+    overheard: bool,
     since_ns: u64,
     deadline_ns: u64,
+}
+
+/// Neighbours behind one port.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    incomplete: usize,
+    overheard: usize,
 }
 
 /// The neighbours of all ports.
@@ -69,6 +88,7 @@ pub struct Neighbours {
     entries: HashMap<Key, Entry>,
     deadlines: BTreeSet<(u64, Key)>,
     incomplete: usize,
+    counts: HashMap<PortId, Counts>,
 }
 
 impl Neighbours {
@@ -100,14 +120,23 @@ impl Neighbours {
     }
 
     fn put(&mut self, now_ns: u64, key: Key, state: State, tries: u8, deadline_ns: u64) {
+        let overheard = self.entries.get(&key).is_some_and(|old| old.overheard);
+        self.put_heard(now_ns, key, state, tries, deadline_ns, overheard);
+    }
+
+    fn put_heard(&mut self, now_ns: u64, key: Key, state: State, tries: u8, deadline_ns: u64, overheard: bool) {
         let old = self.remove(key);
         let since_ns = old.filter(|old| old.state == state).map_or(now_ns, |old| old.since_ns);
+        let counts = self.counts.entry(key.0).or_default();
+        counts.overheard += usize::from(overheard);
+        counts.incomplete += usize::from(state == State::Incomplete);
         self.incomplete += usize::from(state == State::Incomplete);
         self.entries.insert(
             key,
             Entry {
                 state,
                 tries,
+                overheard,
                 since_ns,
                 deadline_ns,
             },
@@ -120,8 +149,16 @@ impl Neighbours {
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
         self.incomplete -= usize::from(entry.state == State::Incomplete);
+        if let Some(counts) = self.counts.get_mut(&key.0) {
+            counts.overheard -= usize::from(entry.overheard);
+            counts.incomplete -= usize::from(entry.state == State::Incomplete);
+        }
         self.deadlines.remove(&(entry.deadline_ns, key));
         Some(entry)
+    }
+
+    fn counts(&self, port: PortId) -> Counts {
+        self.counts.get(&port).copied().unwrap_or_default()
     }
 
     /// A packet waits for this neighbour.
@@ -129,6 +166,7 @@ impl Neighbours {
         match self.entries.get(&key) {
             Some(entry) if entry.state != State::Failed => return,
             None if self.entries.len() >= NEIGHBOURS_MAX || self.incomplete >= INCOMPLETE_MAX => return,
+            None if self.counts(key.0).incomplete >= INCOMPLETE_PER_PORT => return,
             _ => {}
         }
         self.put(now_ns, key, State::Incomplete, 1, now_ns + RETRY_NS);
@@ -141,10 +179,14 @@ impl Neighbours {
             Some(State::Permanent(_)) => return,
             // An answer that nobody asked for is not believed.
             None if answer || self.entries.len() >= NEIGHBOURS_MAX => return,
-            Some(State::Reachable(known) | State::Stale(known)) => Some(known),
+            // Who asks for us need not be remembered: when a packet is for him, he is asked.
+            None if self.counts(key.0).overheard >= OVERHEARD_MAX => return,
+            Some(State::Reachable(known) | State::Stale(known) | State::Unused(known)) => Some(known),
             _ => None,
         };
-        self.put(now_ns, key, State::Reachable(mac), 0, now_ns + REACHABLE_NS);
+        let overheard = self.entries.get(&key).is_none_or(|old| old.overheard && !answer);
+        let deadline_ns = now_ns + REACHABLE_NS;
+        self.put_heard(now_ns, key, State::Reachable(mac), 0, deadline_ns, overheard);
         if known != Some(mac) {
             actions.push(Action::Known(key, mac));
         }
@@ -173,8 +215,8 @@ impl Neighbours {
         }
     }
 
-    /// Does what time demands.
-    pub fn tick(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+    /// Does what time demands; `used` says whether a packet went to a neighbour since that was last asked.
+    pub fn tick(&mut self, now_ns: u64, mut used: impl FnMut(Key) -> bool, actions: &mut Vec<Action>) {
         while let Some(&(deadline_ns, key)) = self.deadlines.first() {
             if deadline_ns > now_ns {
                 return;
@@ -184,9 +226,13 @@ impl Neighbours {
                 continue;
             };
             match entry.state {
-                State::Reachable(mac) => {
-                    self.put(now_ns, key, State::Stale(mac), 1, now_ns + RETRY_NS);
+                State::Reachable(mac) | State::Unused(mac) if used(key) => {
+                    self.put_heard(now_ns, key, State::Stale(mac), 1, now_ns + RETRY_NS, false);
                     actions.push(Action::Ask(key, Some(mac)));
+                }
+                State::Unused(_) if entry.tries == UNUSED_TIMES => self.forget(key, actions),
+                State::Reachable(mac) | State::Unused(mac) => {
+                    self.put(now_ns, key, State::Unused(mac), entry.tries + 1, now_ns + UNUSED_NS);
                 }
                 State::Stale(mac) if entry.tries < TRIES => {
                     self.put(now_ns, key, State::Stale(mac), entry.tries + 1, now_ns + RETRY_NS);
@@ -237,16 +283,19 @@ mod tests {
             "it is being asked already"
         );
         for second in 1..u64::from(TRIES) {
-            assert!(actions(|to| neighbours.tick(second * SECOND - 1, to)).is_empty());
+            assert!(actions(|to| neighbours.tick(second * SECOND - 1, |_| true, to)).is_empty());
             assert_eq!(
-                actions(|to| neighbours.tick(second * SECOND, to)),
+                actions(|to| neighbours.tick(second * SECOND, |_| true, to)),
                 [Action::Ask(key(1), None)]
             );
         }
-        assert_eq!(actions(|to| neighbours.tick(3 * SECOND, to)), [Action::Failed(key(1))]);
+        assert_eq!(
+            actions(|to| neighbours.tick(3 * SECOND, |_| true, to)),
+            [Action::Failed(key(1))]
+        );
         assert_eq!(neighbours.state(key(1)), Some(State::Failed));
         assert_eq!(
-            actions(|to| neighbours.tick(4 * SECOND, to)),
+            actions(|to| neighbours.tick(4 * SECOND, |_| true, to)),
             [Action::Forgotten(key(1))]
         );
         assert!(neighbours.is_empty() && neighbours.next_deadline().is_none());
@@ -264,7 +313,7 @@ mod tests {
             actions(|to| neighbours.heard(6, key(1), MAC, true, to)).is_empty(),
             "no news"
         );
-        let asked = actions(|to| neighbours.tick(6 + REACHABLE_NS, to));
+        let asked = actions(|to| neighbours.tick(6 + REACHABLE_NS, |_| true, to));
         assert_eq!(asked, [Action::Ask(key(1), Some(MAC))]);
         assert!(actions(|to| neighbours.heard(7 + REACHABLE_NS, key(1), MAC, true, to)).is_empty());
         assert_eq!(neighbours.state(key(1)), Some(State::Reachable(MAC)));
@@ -278,7 +327,7 @@ mod tests {
         actions(|to| neighbours.heard(0, key(1), MAC, false, to));
         let mut seen = vec![];
         for second in 0..40 {
-            neighbours.tick(second * SECOND, &mut seen);
+            neighbours.tick(second * SECOND, |_| true, &mut seen);
         }
         assert_eq!(
             seen.iter().filter(|action| matches!(action, Action::Ask(..))).count(),
@@ -294,7 +343,7 @@ mod tests {
         assert!(neighbours.is_empty());
         actions(|to| neighbours.set_permanent(0, key(1), MAC, to));
         assert!(actions(|to| neighbours.heard(0, key(1), [4; 6], false, to)).is_empty());
-        assert!(actions(|to| neighbours.tick(u64::MAX - 1, to)).is_empty());
+        assert!(actions(|to| neighbours.tick(u64::MAX - 1, |_| true, to)).is_empty());
         actions(|to| neighbours.forget_port(PortId(1), false, to));
         assert_eq!(neighbours.state(key(1)), Some(State::Permanent(MAC)));
         assert_eq!(
@@ -310,10 +359,65 @@ mod tests {
         for n in 0..100_000u32 {
             neighbours.resolve(0, (PortId(0), IpAddr::from(n.to_be_bytes())), &mut seen);
         }
+        assert_eq!(neighbours.len(), INCOMPLETE_PER_PORT);
+        // Behind another port there is room, but not without end.
+        (1..100u16).for_each(|port| {
+            for n in 0..1000u32 {
+                neighbours.resolve(0, (PortId(port), IpAddr::from(n.to_be_bytes())), &mut seen);
+            }
+        });
         assert_eq!(neighbours.len(), INCOMPLETE_MAX);
-        neighbours.tick(60 * SECOND, &mut seen);
-        (0..10).for_each(|second| neighbours.tick((60 + second) * SECOND, &mut seen));
+        neighbours.tick(60 * SECOND, |_| true, &mut seen);
+        (0..10).for_each(|second| neighbours.tick((60 + second) * SECOND, |_| true, &mut seen));
         assert!(neighbours.is_empty());
         assert_eq!(neighbours.incomplete, 0);
+    }
+
+    #[test]
+    fn a_neighbour_that_nothing_is_sent_to_is_not_asked_and_forgotten_in_the_end() {
+        let mut neighbours = Neighbours::default();
+        actions(|to| neighbours.heard(0, key(1), MAC, false, to));
+        let end = REACHABLE_NS + u64::from(UNUSED_TIMES) * UNUSED_NS;
+        let quiet = actions(|to| (0..end / SECOND).for_each(|second| neighbours.tick(second * SECOND, |_| false, to)));
+        assert_eq!(quiet, []);
+        assert_eq!(neighbours.state(key(1)), Some(State::Unused(MAC)));
+        assert_eq!(
+            actions(|to| neighbours.tick(end, |_| false, to)),
+            [Action::Forgotten(key(1))]
+        );
+    }
+
+    #[test]
+    fn a_neighbour_that_is_used_again_is_asked_within_seconds() {
+        let mut neighbours = Neighbours::default();
+        actions(|to| neighbours.heard(0, key(1), MAC, false, to));
+        actions(|to| neighbours.tick(REACHABLE_NS, |_| false, to));
+        let asked = actions(|to| neighbours.tick(REACHABLE_NS + UNUSED_NS, |_| true, to));
+        assert_eq!(asked, [Action::Ask(key(1), Some(MAC))]);
+        actions(|to| neighbours.heard(REACHABLE_NS + UNUSED_NS, key(1), MAC, true, to));
+        assert_eq!(neighbours.state(key(1)), Some(State::Reachable(MAC)));
+    }
+
+    #[test]
+    fn a_flood_of_askers_is_bounded_and_leaves_room_for_who_is_asked() {
+        let mut neighbours = Neighbours::default();
+        let mut seen = vec![];
+        for n in 0..100_000u32 {
+            neighbours.heard(0, (PortId(0), IpAddr::from(n.to_be_bytes())), MAC, false, &mut seen);
+        }
+        assert_eq!(neighbours.len(), OVERHEARD_MAX);
+        let late = (PortId(0), IpAddr::from([9; 4]));
+        neighbours.resolve(0, late, &mut seen);
+        neighbours.heard(0, late, MAC, true, &mut seen);
+        assert_eq!(neighbours.state(late), Some(State::Reachable(MAC)));
+        // All who were sent nothing go again.
+        (0..400).for_each(|second| neighbours.tick(second * SECOND, |_| false, &mut seen));
+        assert!(neighbours.is_empty());
+        assert!(
+            neighbours
+                .counts
+                .values()
+                .all(|counts| counts.overheard + counts.incomplete == 0)
+        );
     }
 }

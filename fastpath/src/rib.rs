@@ -206,6 +206,12 @@ impl Rib {
         self.forwarding.announce();
     }
 
+    /// Whether a packet went to a neighbour since this was last asked.
+    pub fn was_used(&self, port: PortId, address: IpAddr) -> bool {
+        let entry = self.adjacencies.get(&(port, address));
+        entry.is_some_and(|entry| self.forwarding.take_used(entry.index))
+    }
+
     /// Nothing is known of a neighbour any more.
     pub fn clear_link(&mut self, port: PortId, address: IpAddr) {
         self.links.remove(&(port, address));

@@ -4,7 +4,7 @@ mod router;
 
 use std::time::Duration;
 
-use router::{LIMIT, Net, drops, ip, iperf, iperf_server, ping, reaches, shell, until};
+use router::{LIMIT, Net, drops, forget_neighbours, ip, iperf, iperf_server, ping, reaches, shell, until};
 use testbed::{Child, Host, Lab, need};
 
 /// A web server for files of the lab's folder.
@@ -427,4 +427,29 @@ spec: { device: left0, vlan: 100, addresses: [10.3.0.1/24, 'fd00:3::1/64'] }
     let guests = router::port(&margay, "guests");
     assert!(guests["rx_packets"].as_u64().unwrap() > 100, "{guests}");
     assert_eq!((drops(&margay, "vlan-unknown"), drops(&margay, "vlan-stack")), (0, 0));
+}
+
+/// Hosts that take announcements know the router before they ask for it; again when its link was down.
+#[test]
+fn a_port_that_comes_up_announces_its_addresses() {
+    need!("sysctl");
+    let net = Net::new();
+    shell(
+        &net.left,
+        "sysctl -qw net.ipv4.conf.eth0.arp_accept=1 net.ipv6.conf.eth0.forwarding=1 \
+         net.ipv6.conf.eth0.accept_untracked_na=1",
+    );
+    let known = || {
+        let mac = net.router.mac("left0").unwrap();
+        let shown = shell(&net.left, "ip neigh show 10.1.0.1; ip neigh show fd00:1::1");
+        shown.matches(&format!("lladdr {mac}")).count() == 2
+    };
+    let margay = net.start(&[]);
+    until("the announcements", known);
+    ip(&net.router, "link set left0 down");
+    router::until_down(&margay, "left", "is down");
+    forget_neighbours(&net.left);
+    assert!(!known());
+    ip(&net.router, "link set left0 up");
+    until("the announcements after the link was down", known);
 }

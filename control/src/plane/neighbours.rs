@@ -47,7 +47,9 @@ impl State {
     /// Asks again, and gives up.
     pub(super) fn tend_neighbours(&mut self) {
         let mut actions = vec![];
-        self.neighbours.tick(self.now_ns(), &mut actions);
+        let (now_ns, rib) = (self.now_ns(), &self.rib);
+        self.neighbours
+            .tick(now_ns, |(port, address)| rib.was_used(port, address), &mut actions);
         self.act(actions);
     }
 
@@ -179,15 +181,19 @@ impl State {
 
     /// Sends a question: to everybody, or to where the neighbour was.
     fn ask(&mut self, (port, wanted): Key, known: Option<[u8; 6]>) {
-        let Some(packet) = self.question(port, wanted, known) else {
-            return;
-        };
+        if let Some(packet) = self.question(port, wanted, known) {
+            self.send_from(port, &packet);
+        }
+    }
+
+    /// Sends a packet, complete from the Ethernet header on.
+    pub(super) fn send_from(&mut self, port: PortId, packet: &[u8]) {
         let Some(mut frame) = self.frames.take() else { return };
         let mut content = self.frames.packet(&mut frame);
         *content.meta = fastpath::meta::Meta::default();
         (content.meta.port, content.meta.egress) = (port, port);
-        // A question is shorter than a frame.
-        let _ = content.fill(HEADROOM, &packet);
+        // What control sends itself is shorter than a frame.
+        let _ = content.fill(HEADROOM, packet);
         let mut frames = vec![frame];
         self.workers.inject(self.workers.owner(port, 0), &mut frames);
         frames.into_iter().for_each(|frame| self.frames.give(frame));

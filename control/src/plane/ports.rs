@@ -453,6 +453,7 @@ impl State {
             self.interfaces.publish(interfaces);
             self.place_node_ports();
         }
+        self.announce_addresses();
     }
 }
 

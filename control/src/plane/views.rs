@@ -224,7 +224,7 @@ impl Views<'_> {
             let (state_name, mac) = match known {
                 Known::Permanent(mac) => (NeighborState::Permanent, Some(mac)),
                 Known::Reachable(mac) => (NeighborState::Reachable, Some(mac)),
-                Known::Stale(mac) => (NeighborState::Stale, Some(mac)),
+                Known::Unused(mac) | Known::Stale(mac) => (NeighborState::Stale, Some(mac)),
                 Known::Incomplete => (NeighborState::Incomplete, None),
                 Known::Failed => (NeighborState::Failed, None),
             };

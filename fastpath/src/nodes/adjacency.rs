@@ -49,7 +49,7 @@ impl Node for Adjacency {
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let forwarding = &*self.forwarding;
         batch.each(|mut packet| {
-            let neighbour = forwarding.adjacency(packet.meta.adjacency).ok_or(Drop::NoAdjacency)?;
+            let neighbour = forwarding.towards(packet.meta.adjacency).ok_or(Drop::NoAdjacency)?;
             match neighbour.state() {
                 LinkState::Complete => send(&mut packet, &neighbour),
                 LinkState::Incomplete => Ok(Next::Hold),

@@ -52,9 +52,7 @@ impl Node for Arp {
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let (interfaces, events, ways) = (self.interfaces.refresh(), &self.events, &mut self.ways);
-        batch.each(|mut packet| {
-            handle(interfaces, events, ways, &mut packet)
-        });
+        batch.each(|mut packet| handle(interfaces, events, ways, &mut packet));
     }
 }
 

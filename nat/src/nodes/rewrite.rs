@@ -77,7 +77,7 @@ impl Node for Rewrite {
 
 #[inline(always)]
 fn rewrite(table: &Table, forwarding: &Forwarding, packet: &mut Packet<'_>) -> Result<Next, Drop> {
-    let Some(neighbour) = forwarding.adjacency(packet.meta.adjacency) else {
+    let Some(neighbour) = forwarding.towards(packet.meta.adjacency) else {
         return elsewhere(table, packet);
     };
     if neighbour.state() != LinkState::Complete {

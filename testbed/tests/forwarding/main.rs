@@ -6,6 +6,7 @@ mod headers;
 mod neighbours;
 mod proxies;
 mod routes;
+mod scale;
 mod sizes;
 mod sources;
 mod tables;

@@ -298,10 +298,140 @@ fn a_known_neighbour_is_asked_again_where_it_was_and_forgotten_when_silent() {
             [(right, RIGHT)]
         );
         plane.exchange("right", &[told(right)], ["right"]);
+        across(&mut plane, &udp((left, 1), (right, 2), 64, b""));
         plane.advance(29 * SECOND);
         assert_eq!(plane.take("right"), Vec::<Vec<u8>>::new(), "it has just answered");
         plane.advance(5 * SECOND);
         assert_eq!(questions(&plane.take("right")).len(), 3);
         assert!(plane.views().neighbors().is_empty());
     }
+}
+
+#[test]
+fn a_neighbour_that_nothing_is_sent_to_is_left_alone_and_asked_when_it_is_used_again() {
+    for (left, right) in pairs() {
+        let mut plane = strangers();
+        let packet = udp((left, 1), (right, 2), 64, b"");
+        across(&mut plane, &packet);
+        plane.exchange("right", &[told(right)], ["right"]);
+        plane.advance(30 * SECOND);
+        assert_eq!(
+            questions(&plane.take("right")).len(),
+            1,
+            "a packet went there since it was known"
+        );
+        plane.exchange("right", &[told(right)], ["right"]);
+        plane.advance(100 * SECOND);
+        assert_eq!(plane.take("right"), Vec::<Vec<u8>>::new(), "nothing went there");
+        assert_eq!(across(&mut plane, &packet)[0].to, RIGHT);
+        plane.advance(5 * SECOND);
+        assert_eq!(
+            questions(&plane.take("right")).first().map(|asked| asked.2),
+            Some(RIGHT)
+        );
+        plane.exchange("right", &[told(right)], ["right"]);
+        plane.advance(400 * SECOND);
+        assert!(plane.views().neighbors().is_empty());
+        assert_eq!(questions(&plane.take("right")), []);
+    }
+}
+
+#[test]
+fn who_announces_that_he_moved_is_followed_if_he_is_known() {
+    let moved: Mac = [2, 0, 0, 0, 0, 0x77];
+    let announce = |right: IpAddr| match right {
+        IpAddr::V4(right) => [1, 2]
+            .map(|operation| arp(BROADCAST, operation, (moved, right), ([0; 6], right)))
+            .to_vec(),
+        IpAddr::V6(about) => {
+            let all = ([0x33, 0x33, 0, 0, 0, 1], address("ff02::1"));
+            vec![advertisement(all, (moved, right), about)]
+        }
+    };
+    for (left, right) in pairs() {
+        for announcement in announce(right) {
+            let mut plane = strangers();
+            plane.exchange("right", std::slice::from_ref(&announcement), ["right"]);
+            assert!(plane.views().neighbors().is_empty(), "nobody knew him");
+            let packet = udp((left, 1), (right, 2), 64, b"");
+            across(&mut plane, &packet);
+            plane.exchange("right", &[told(right)], ["right"]);
+            assert_eq!(across(&mut plane, &packet)[0].to, RIGHT);
+            plane.exchange("right", &[announcement], ["right"]);
+            assert_eq!(across(&mut plane, &packet)[0].to, moved);
+        }
+    }
+}
+
+/// Left and right with room for 64 Ki hosts each, and a third port.
+fn wide() -> Plane {
+    let left = port("left", "10.1.0.1/16", "") + &port("right", "10.2.0.1/16", "");
+    Plane::new(&(left + &port("third", "10.3.0.1/24", "") + &neighbor("left4", "left", "10.1.0.2", LEFT))).unwrap()
+}
+
+/// Who is behind `third` is found out while `flood` goes on, and traffic to who is known passes.
+fn others_go_on(plane: &mut Plane) {
+    let third = Ipv4Addr::new(10, 3, 0, 2);
+    let packet = frame(
+        LEFT_PORT,
+        LEFT,
+        &udp((address("10.1.0.2"), 1), (third.into(), 2), 64, b""),
+    );
+    let [asked] = plane.exchange("left", std::slice::from_ref(&packet), ["third"]);
+    assert_eq!(questions(&asked).len(), 1);
+    let told = arp(port_mac(3), 2, (RIGHT, third), (port_mac(3), v4("10.3.0.1")));
+    let [came] = plane.exchange("third", &[told], ["third"]);
+    assert_eq!(came.len(), 1);
+    assert_eq!(plane.exchange("left", &[packet], ["third"])[0].len(), 1);
+}
+
+#[test]
+fn a_scan_of_64_ki_addresses_leaves_other_neighbours_be() {
+    let mut plane = wide();
+    let from = address("10.1.0.2");
+    for number in 0..=u16::MAX {
+        let [high, low] = number.to_be_bytes();
+        let to = IpAddr::from([10, 2, high, low]);
+        plane.send("left", &frame(LEFT_PORT, LEFT, &udp((from, 1), (to, 2), 64, b"")));
+        if number % 4096 == 4095 {
+            plane.settle();
+            plane.take("right");
+        }
+    }
+    let incomplete = plane.views().neighbors().len();
+    assert!((1000..=1024 + 1).contains(&incomplete), "{incomplete} neighbours");
+    // The waiting room is full of who will never get anywhere; as they fail there is room again.
+    plane.advance(5 * SECOND);
+    others_go_on(&mut plane);
+    plane.advance(10 * SECOND);
+    assert_eq!(plane.views().neighbors().len(), 2);
+}
+
+#[test]
+fn a_flood_of_64_ki_askers_leaves_other_neighbours_be() {
+    let mut plane = wide();
+    for number in 2..=u16::MAX {
+        let [high, low] = number.to_be_bytes();
+        let asks = arp(
+            BROADCAST,
+            1,
+            ([2, 9, 9, 9, high, low], [10, 2, high, low].into()),
+            ([0; 6], v4("10.2.0.1")),
+        );
+        plane.send("right", &asks);
+        if number % 4096 == 4095 {
+            plane.settle();
+            plane.take("right");
+        }
+    }
+    plane.settle();
+    let known = plane.views().neighbors().len();
+    assert!((4000..=4096 + 1).contains(&known), "{known} neighbours");
+    others_go_on(&mut plane);
+    // Nothing was sent to them: none is asked, and all are forgotten.
+    plane.take("right");
+    plane.advance(60 * SECOND);
+    assert_eq!(questions(&plane.take("right")), []);
+    plane.advance(400 * SECOND);
+    assert_eq!(plane.views().neighbors().len(), 1);
 }
