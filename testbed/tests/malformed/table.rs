@@ -91,7 +91,13 @@ fn link() -> Vec<Case> {
             "parse/link-broadcast",
             frame(BROADCAST, HOST, &v4()),
         ),
+        ("a VLAN of nobody", "parse/vlan-unknown", tagged(&framed(&v4()))),
+        ("two VLANs", "parse/vlan-stack", tagged(&tagged(&framed(&v4())))),
     ]
+}
+
+fn tagged(frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat()
 }
 
 fn ipv4_header() -> Vec<Case> {
@@ -464,7 +470,7 @@ fn to_us() -> Vec<Case> {
         ),
         (
             "refused from us to us",
-            "undeliverable/own-undeliverable",
+            "parse/own-source",
             framed(&udp((a("10.1.0.1"), 1), (a("10.1.0.1"), 2), 64, b"")),
         ),
         (
