@@ -149,7 +149,6 @@ struct State {
     own_routes: BTreeSet<(Key, VrfId)>,
     /// Ports that a table other than their own has routes onto the link of. Those that have gone may still stand here.
     on_links: BTreeSet<(PortId, VrfId)>,
-    announced: announce::Announced,
     events: Events,
     workers: Workers,
     ports: Ports,
@@ -234,7 +233,6 @@ impl State {
             neighbours: Neighbours::default(),
             own_routes: BTreeSet::new(),
             on_links: BTreeSet::new(),
-            announced: BTreeSet::new(),
             events: wakes.events,
             workers,
             ports: Ports::default(),

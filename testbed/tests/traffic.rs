@@ -399,7 +399,7 @@ def summed(words):
     total = (total >> 16) + (total & 0xffff)
     return struct.pack('!H', ~(total + (total >> 16)) & 0xffff)
 ends = bytes([10, 3, 0, 2, 10, 2, 0, 2])
-data = struct.pack('!HH', 7, 1) + b'x' * 1464
+data = struct.pack('!HH', 7, 1) + b'x' * 1472
 echo = b'\x08\0' + summed(b'\x08\0\0\0' + data) + data
 head = struct.pack('!BBHHHBB', 0x45, 0, 20 + len(echo), 1, 0x4000, 64, 1)
 packet = head + summed(head + b'\0\0' + ends) + ends + echo

@@ -29,8 +29,8 @@ impl State {
             all.map(|address| (port.id, port.mac, address))
         });
         let now: Announced = addresses.collect();
-        let new: Vec<_> = now.difference(&self.announced).copied().collect();
-        self.announced = now;
+        let new: Vec<_> = now.difference(&self.ports.announced).copied().collect();
+        self.ports.announced = now;
         for (port, mac, address) in new {
             self.send_from(port, &announcement(mac, address));
         }

@@ -13,6 +13,7 @@ use fastpath::port::socket::SocketQueue;
 use fastpath::port::{Queue, QueueCounters, xdp};
 
 use super::State;
+use super::announce::Announced;
 use super::devices::too_small;
 use super::routes::host;
 use crate::refusal::Refusal;
@@ -104,6 +105,8 @@ impl Port {
 pub(super) struct Ports {
     pub list: Vec<Option<Port>>,
     names: HashMap<String, PortId>,
+    /// What their links were told.
+    pub announced: Announced,
 }
 
 impl Ports {

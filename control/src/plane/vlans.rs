@@ -25,7 +25,7 @@ impl State {
             let Some(port) = self.ports.get_mut(&name) else {
                 continue;
             };
-            let id = port.id;
+            let (id, was) = (port.id, port.running);
             let joined = match port.backing {
                 Some(Backing::Vlan(trunk)) => Some(trunk),
                 _ => None,
@@ -39,7 +39,12 @@ impl State {
                 None => (false, Some("the port of its link is gone".to_owned())),
             };
             port.mac = trunk.as_ref().map_or(port.mac, |trunk| trunk.mac);
+            let is = port.running;
             let trunk = trunk.map(|trunk| trunk.id);
+            if is && !was {
+                // There may be others behind it now.
+                self.forget_learnt(id);
+            }
             if joined == trunk {
                 continue;
             }

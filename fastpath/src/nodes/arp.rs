@@ -73,7 +73,8 @@ fn handle(interfaces: &Interfaces, events: &Events, ways: &mut Ways, packet: &mu
     // A port without addresses asks with one of another.
     let was_asked = || message.operation.get() == arp::REPLY && interfaces.own.has_v4(interface.vrf, target.to_bits());
     let is_ours = interface.v4().any(|own| own.0 == target) || was_asked();
-    if !announces && !is_ours && !(asks && ways.answers_for((port, interface), target.into())) {
+    let is_heard = announces || is_ours || (asks && ways.answers_for((port, interface), target.into()));
+    if !is_heard {
         return Err(Drop::NotForUs);
     }
     if interface.has(sender.into()) {
