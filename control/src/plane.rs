@@ -210,7 +210,6 @@ impl State {
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
-        let flow_logs = Arc::new(FlowLogs::new(flows.tracking.table.clone(), policy.all_reports()));
         let post = workers
             .take_originate(0)
             .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
@@ -240,10 +239,10 @@ impl State {
             connected: Connected::default(),
             routes: BTreeMap::new(),
             permanent: BTreeMap::new(),
+            flow_logs: Arc::new(FlowLogs::new(flows.tracking.table.clone(), policy.all_reports())),
             flows,
             punting: punt::Punting::default(),
             policy,
-            flow_logs,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
             armed: capture::Armed::default(),

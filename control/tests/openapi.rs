@@ -121,12 +121,6 @@ fn requests() -> Vec<Ask> {
         ),
         (
             "get",
-            "/v1/recommend",
-            "/v1/recommend?namespace=NONE".to_owned(),
-            String::new(),
-        ),
-        (
-            "get",
             "/v1/flow-logs",
             "/v1/flow-logs?follow=maybe".to_owned(),
             String::new(),

@@ -30,6 +30,18 @@ fn yaml(made: &Recommendation) -> String {
     documents.collect::<Vec<_>>().join("\n---\n")
 }
 
+/// What staged policy would do with the latest flow to a port.
+fn pending(plane: &mut Plane, port: u16) -> Option<String> {
+    plane.advance(Duration::from_secs(15));
+    plane.turn();
+    let logs = plane.views().flow_logs().view().logs;
+    let log = logs
+        .iter()
+        .rev()
+        .find(|log| log.port == Some(port) && log.pending.is_some())?;
+    Some(log.pending.clone()?.action)
+}
+
 #[test]
 fn what_was_seen_passes_and_nothing_else_once_it_is_enforced() {
     let mut plane = plane(&[]);
@@ -62,20 +74,8 @@ fn what_was_seen_passes_and_nothing_else_once_it_is_enforced() {
     plane.apply(&staged).unwrap();
     assert_eq!(talk(&mut plane, 4001), [true; 4]);
     assert!(asks(&mut plane, WEB, WORLD, (4001, 443)));
-    let logs = {
-        plane.advance(Duration::from_secs(15));
-        plane.turn();
-        plane.views().flow_logs().view().logs
-    };
-    let pending = |port: u16| {
-        let log = logs
-            .iter()
-            .rev()
-            .find(|log| log.port == Some(port) && log.pending.is_some());
-        log.and_then(|log| log.pending.clone()).map(|pending| pending.action)
-    };
     assert_eq!(
-        [5432, 443].map(pending),
+        [5432, 443].map(|port| pending(&mut plane, port)),
         [Some("allow".to_owned()), Some("deny".to_owned())]
     );
 
