@@ -11,6 +11,7 @@ mod ports;
 mod punt;
 mod routes;
 mod services;
+mod taps;
 mod trace;
 pub mod views;
 mod vlans;

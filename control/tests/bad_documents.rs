@@ -183,6 +183,27 @@ const PORTS: &[Case] = &[
         "spec.punt",
         "for driver xdp only",
     ),
+    (
+        "{device: a, netns: pod}",
+        "spec.netns",
+        "is for driver tap only; leave it out for driver xdp",
+    ),
+    (
+        "{device: a, driver: memory, hostAddresses: [10.0.0.1/24]}",
+        "spec.hostAddresses",
+        "is for driver tap only; leave it out for driver memory",
+    ),
+    (
+        "{device: a, driver: tap, hostAddresses: [10.0.0.0/24]}",
+        "spec.hostAddresses[0]",
+        "is the address of the network itself",
+    ),
+    (
+        "{device: a, driver: tap, netns: ''}",
+        "spec.netns",
+        "is empty or has a zero byte",
+    ),
+    ("{device: 'tap%d', driver: tap}", "spec.device", "has a `%`"),
     ("{device: a, punt: all}", "spec.punt", "unknown variant `all`"),
     ("{device: a, queues: 0}", "spec.queues", "a whole number from 1 to 64"),
     ("{device: a, queues: 65}", "spec.queues", "a whole number from 1 to 64"),

@@ -3,6 +3,8 @@
 #[path = "devices/punt.rs"]
 mod punt;
 mod router;
+#[path = "tap/mod.rs"]
+mod tap;
 
 use std::net::Ipv4Addr;
 

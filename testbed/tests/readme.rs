@@ -119,7 +119,13 @@ fn the_resources_in_the_pages_are_understood() {
 /// The other pages show resources too, which stand on ports of their reader's.
 #[test]
 fn the_resources_in_other_pages_can_be_read() {
-    for page in ["docs/nat.md", "docs/services.md", "docs/policy.md", "docs/routing.md"] {
+    for page in [
+        "docs/nat.md",
+        "docs/ports.md",
+        "docs/services.md",
+        "docs/policy.md",
+        "docs/routing.md",
+    ] {
         let fences = fences(&text(page), "yaml");
         assert!(!fences.is_empty(), "{page} shows no resource");
         for documents in fences {

@@ -42,6 +42,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "fastpath/src/pool.rs",
         "lends the packet of a frame that the caller holds",
     ),
+    ("fastpath/src/port/tap/device.rs", "makes TAP devices by ioctl"),
     (
         "fastpath/src/port/xdp/interface.rs",
         "asks and sets network devices by ioctl",

@@ -4,6 +4,7 @@ use fastpath::port::xdp::DeviceState;
 
 use super::State;
 use super::ports::{Backing, Port};
+use super::taps;
 use crate::links::Link;
 use crate::resource::{Driver, PortSpec};
 
@@ -22,6 +23,14 @@ impl State {
             }
         }
         self.follow_interfaces();
+        // Of our own devices the kernel may speak late: of one that is gone when the next has its name already.
+        if self
+            .ports
+            .iter()
+            .any(|port| port.spec.driver == Driver::Tap && port.spec.device == link.name)
+        {
+            self.tend_taps();
+        }
     }
 
     /// Ports' link addresses may have changed, and their link-local addresses with them.
@@ -50,24 +59,47 @@ impl State {
         if port.backing.is_none()
             && let Err(why) = self.open_port(name)
         {
-            if let Some(port) = self.ports.get_mut(name) {
-                port.why = Some(why);
-            }
-            return;
+            return self.say_why(name, why);
         }
         let Some(port) = self.ports.get_mut(name) else { return };
         port.mac = link.mac;
         self.judge(name);
     }
 
+    fn say_why(&mut self, name: &str, why: String) {
+        if let Some(port) = self.ports.get_mut(name) {
+            port.why = Some(why);
+        }
+    }
+
+    /// Gives up TAP devices that are gone or out of reach, and looks at those that no link event tells of.
+    fn tend_taps(&mut self) {
+        let taps = |port: &Port| match &port.backing {
+            Some(Backing::Tap(device)) => Some((port.name.clone(), taps::trouble(device, &port.spec))),
+            _ => None,
+        };
+        let found: Vec<_> = self.ports.iter().filter_map(taps).collect();
+        for (name, trouble) in found {
+            match trouble {
+                Some(why) => {
+                    self.lose_device(&name, &why);
+                    self.follow_interfaces();
+                }
+                None => self.judge(&name),
+            }
+        }
+    }
+
     /// Says whether a port can pass packets, as its device is now. Workers send to it only then: what a device that is
     /// down was given would wait in its ring and go out when it is up, however old it is by then.
     pub(super) fn judge(&mut self, name: &str) {
         let Some(port) = self.ports.get_mut(name) else { return };
-        let Some(Backing::Device(device)) = &port.backing else {
-            return;
+        let state = match &port.backing {
+            Some(Backing::Device(device)) => device.state(),
+            Some(Backing::Tap(device)) => device.state(),
+            _ => return,
         };
-        let why = match device.state() {
+        let why = match state {
             Ok(state) => trouble(&port.spec, state),
             Err(error) => Some(format!("cannot look at device {}: {error}", port.spec.device)),
         };
@@ -90,11 +122,14 @@ impl State {
         if self.manual_ns.is_some() {
             return;
         }
-        let lost = |port: &&Port| port.backing.is_none() && port.spec.driver == Driver::Xdp && port.spec.vlan.is_none();
+        self.tend_taps();
+        let lost =
+            |port: &&Port| port.backing.is_none() && port.spec.driver.is_network_device() && port.spec.vlan.is_none();
         let names: Vec<String> = self.ports.iter().filter(lost).map(|port| port.name.clone()).collect();
         for name in names {
-            if self.open_port(&name).is_ok() {
-                self.follow_interfaces();
+            match self.open_port(&name) {
+                Ok(()) => self.follow_interfaces(),
+                Err(why) => self.say_why(&name, why),
             }
         }
     }
@@ -104,7 +139,8 @@ impl State {
 fn trouble(spec: &PortSpec, state: DeviceState) -> Option<String> {
     let device = &spec.device;
     if !state.up {
-        return Some(format!("device {device} is down; `ip link set {device} up`"));
+        let place = spec.netns.as_ref().map_or(String::new(), |name| format!(" -n {name}"));
+        return Some(format!("device {device} is down; `ip{place} link set {device} up`"));
     }
     if !state.running {
         return Some(format!("device {device} has no carrier"));

@@ -10,12 +10,13 @@ use fastpath::meta::{PortId, VrfId};
 use fastpath::port::memory::{MemoryEnd, memory};
 use fastpath::port::pcap::PcapQueue;
 use fastpath::port::socket::SocketQueue;
-use fastpath::port::{Queue, QueueCounters, xdp};
+use fastpath::port::{Queue, QueueCounters, tap, xdp};
 
 use super::State;
 use super::announce::Announced;
 use super::devices::too_small;
 use super::routes::host;
+use super::taps;
 use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, Mode, PortSpec, ProxyArp, Punt, Resource, Rpf, WireguardInterfaceSpec, ZeroCopy};
 use crate::store::{Plan, Planned};
@@ -27,6 +28,7 @@ const RING: u32 = 4096;
 /// What is behind a port.
 pub(super) enum Backing {
     Device(xdp::Device),
+    Tap(tap::Device),
     Memory(MemoryEnd),
     Capture,
     /// No device: packets come and go by other ports, wrapped.
@@ -36,7 +38,7 @@ pub(super) enum Backing {
 }
 
 /// What is behind a port, its queues, and how its driver runs.
-type Behind = (Backing, Vec<Box<dyn Queue>>, String);
+pub(super) type Behind = (Backing, Vec<Box<dyn Queue>>, String);
 
 /// One port.
 pub(super) struct Port {
@@ -168,6 +170,8 @@ impl Ports {
             vlan: None,
             rpf: Rpf::Off,
             proxy_arp: ProxyArp::Nobody,
+            netns: None,
+            host_addresses: vec![],
         };
         let id = self.id(name).unwrap_or_else(|| self.free_id());
         self.insert(Port {
@@ -224,7 +228,8 @@ fn needs_reopening(old: &PortSpec, new: &PortSpec) -> bool {
         let whose = (spec.device_name(), spec.driver, spec.punt);
         (whose, spec.mode, spec.zero_copy, spec.queues)
     };
-    device(old) != device(new)
+    let host = |spec: &PortSpec| (spec.netns.clone(), spec.host_addresses.clone());
+    device(old) != device(new) || host(old) != host(new)
 }
 
 impl State {
@@ -328,8 +333,12 @@ impl State {
         let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
-        let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && port.spec.driver != Driver::Xdp);
+        let may_be_lost = port.spec.driver.is_network_device();
+        let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && !may_be_lost);
         port.spec = spec.clone();
+        if let (Some(Backing::Tap(device)), false) = (&port.backing, reopen) {
+            taps::follow_mtu(device, spec)?;
+        }
         if reopen {
             self.close_port(name);
             self.open_port(name)?;
@@ -361,7 +370,7 @@ impl State {
                 (Backing::Capture, queues, String::new())
             }
             Driver::Wireguard => (Backing::Tunnel, vec![], String::new()),
-            Driver::Tap => return Err("driver tap is not available in this version".to_owned()),
+            Driver::Tap => taps::open(&spec)?,
         };
         let counters = self.workers.attach(id, queues);
         let Some(port) = self.ports.get_mut(name) else {
@@ -369,6 +378,7 @@ impl State {
         };
         match &backing {
             Backing::Device(device) => port.mac = device.mac(),
+            Backing::Tap(_) => {}
             Backing::Memory(_) | Backing::Capture | Backing::Tunnel | Backing::Vlan(_) => {
                 (port.running, port.why) = (true, None)
             }
@@ -472,7 +482,6 @@ fn check_mtu(device: &xdp::Device, spec: &PortSpec) -> Result<(), String> {
 fn refuse_unavailable(spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
     let refuse = |field, reason: &str| Err(Refusal::of_field(&planned.origin, field, reason));
     match (spec.driver, spec.punt) {
-        (Driver::Tap, _) => refuse("spec.driver", "driver tap is not available in this version; use xdp"),
         (_, Punt::Tap) => refuse(
             "spec.punt",
             "punting to a TAP is not available in this version; use kernel or none",

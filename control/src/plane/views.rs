@@ -20,7 +20,6 @@ use crate::connections::Connections;
 use crate::flow_logs::FlowLogs;
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
-use crate::resource::Driver;
 use crate::show::drops::DropView;
 use crate::show::explain::ExplainView;
 use crate::show::graph::GraphView;
@@ -452,7 +451,7 @@ fn port_view(state: &State, port: &Port) -> PortView {
         tx_packets: sent.0,
         tx_bytes: sent.1,
         drops: sum(port, |counters| counters.tx_full.read()),
-        socket: (spec.driver == Driver::Xdp && spec.vlan.is_none()).then(socket),
+        socket: (spec.driver.is_network_device() && spec.vlan.is_none()).then(socket),
     }
 }
 

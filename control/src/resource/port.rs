@@ -1,6 +1,7 @@
 //! `kind: Port`: an interface of the data plane.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use super::{Body, Claim, Invalid, ProxyArp, Rpf, check_label, fields};
 
 /// The longest name of a network device: `IFNAMSIZ` less the closing zero (Linux `include/uapi/linux/if.h`).
 const DEVICE_NAME_BYTES: usize = 15;
+/// Where network namespaces have their names (ip-netns(8)).
+const NAMESPACES: &str = "/run/netns";
 
 /// The body of a Port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,16 @@ pub struct PortSpec {
     /// For whom the port answers ARP and neighbour discovery beside itself. Default nobody.
     #[serde(default)]
     pub proxy_arp: ProxyArp,
+    /// `tap` only: the network namespace the device is made in, a name as `ip netns` has it, or a path. Default: ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// `tap` only: addresses of the host on its device, each with the prefix it shares with the port.
+    #[serde(
+        default,
+        deserialize_with = "fields::interface_addresses",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub host_addresses: Vec<IpNet>,
 }
 
 impl PortSpec {
@@ -73,6 +86,13 @@ impl PortSpec {
     pub fn is_trunk_of(&self, other: &PortSpec) -> bool {
         let is_same = self.device == other.device && self.driver == other.driver;
         is_same && self.vlan.is_none() && other.vlan.is_some()
+    }
+
+    /// The file of the network namespace that [`netns`](Self::netns) names.
+    pub fn namespace(&self) -> Option<PathBuf> {
+        let name = self.netns.as_deref()?;
+        // A path stands for itself.
+        Some(Path::new(NAMESPACES).join(name))
     }
 }
 
@@ -183,6 +203,7 @@ impl Body for Port {
             driver,
             vrf,
             addresses,
+            netns,
             ..
         } = &self.spec;
         let kind = match driver {
@@ -191,9 +212,10 @@ impl Body for Port {
             Driver::Memory => "memory device",
             Driver::Wireguard => "tunnel",
         };
+        let place = netns.as_ref().map_or(String::new(), |name| format!(" in netns {name}"));
         let (what, field) = match self.spec.vlan {
             Some(vlan) => (format!("vlan {vlan} of {kind} {device}"), "spec.vlan"),
-            None => (format!("{kind} {device}"), "spec.device"),
+            None => (format!("{kind} {device}{place}"), "spec.device"),
         };
         let field = field.to_owned();
         let device = Claim { what, field };
@@ -229,6 +251,7 @@ impl Body for Port {
             }
         }
         check_vlan(spec)?;
+        check_tap(spec)?;
         check_interface_addresses(&spec.addresses)
     }
 }
@@ -251,6 +274,38 @@ fn check_vlan(spec: &PortSpec) -> Result<(), Invalid> {
             Err(Invalid::at(field, reason))
         }
         None => Ok(()),
+    }
+}
+
+/// What only driver tap has.
+fn check_tap(spec: &PortSpec) -> Result<(), Invalid> {
+    if spec.driver == Driver::Tap {
+        if spec.device.contains('%') {
+            // The kernel would put a number there.
+            return Err(Invalid::at(
+                "spec.device",
+                "has a `%`; expected the name to give the device",
+            ));
+        }
+        if spec
+            .netns
+            .as_deref()
+            .is_some_and(|name| name.is_empty() || name.contains('\0'))
+        {
+            let reason = "is empty or has a zero byte; expected the name of a network namespace, or its path";
+            return Err(Invalid::at("spec.netns", reason));
+        }
+        return check_addresses("spec.hostAddresses", &spec.host_addresses);
+    }
+    let only = |field| {
+        let driver = spec.driver.name();
+        let reason = format!("is for driver tap only; leave it out for driver {driver}");
+        Err(Invalid::at(field, reason))
+    };
+    match (&spec.netns, spec.host_addresses.is_empty()) {
+        (Some(_), _) => only("spec.netns"),
+        (None, false) => only("spec.hostAddresses"),
+        (None, true) => Ok(()),
     }
 }
 
@@ -283,8 +338,12 @@ fn check_device(spec: &PortSpec) -> Result<(), String> {
 
 /// Whether these can be the addresses of one interface, of whatever kind.
 pub(super) fn check_interface_addresses(addresses: &[IpNet]) -> Result<(), Invalid> {
+    check_addresses("spec.addresses", addresses)
+}
+
+fn check_addresses(list: &str, addresses: &[IpNet]) -> Result<(), Invalid> {
     for (at, address) in addresses.iter().enumerate() {
-        let field = || format!("spec.addresses[{at}]");
+        let field = || format!("{list}[{at}]");
         check_interface_address(address).map_err(|reason| Invalid::at(field(), reason))?;
         if addresses[..at].iter().any(|earlier| earlier.addr() == address.addr()) {
             let reason = format!("{} stands twice; remove one", address.addr());

@@ -43,7 +43,7 @@ pub struct PortView {
     pub tx_bytes: u64,
     /// Packets that did not fit into its transmit rings; the other reasons are counted by node (`show drops`).
     pub drops: u64,
-    /// The counters of the AF_XDP sockets, for driver `xdp`.
+    /// What was lost between the kernel and the graph, for drivers `xdp` and `tap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<SocketView>,
 }
@@ -58,16 +58,17 @@ pub enum PortState {
     Down,
 }
 
-/// What the kernel counted for the AF_XDP sockets of a port (`struct xdp_statistics`, include/uapi/linux/if_xdp.h).
+/// What was lost between the kernel and the graph. For driver `xdp` the kernel counts it for the AF_XDP sockets of a port
+/// (`struct xdp_statistics`, include/uapi/linux/if_xdp.h), for `tap` the queues do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SocketView {
-    /// Received and dropped for other reasons than the two below.
+    /// Received and dropped for other reasons than the two below: a `tap` packet does not fit a frame, or is malformed.
     pub rx_dropped: u64,
-    /// Received and dropped because the receive ring was full: the worker is too slow.
+    /// Received and dropped because the receive ring was full: the worker is too slow. Never for `tap`.
     pub rx_ring_full: u64,
     /// Received and dropped because no frame was offered: the pool is empty.
     pub fill_ring_empty: u64,
-    /// Descriptors the kernel refused to send.
+    /// Packets the kernel refused to send.
     pub tx_invalid: u64,
 }
 

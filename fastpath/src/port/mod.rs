@@ -3,6 +3,7 @@
 pub mod memory;
 pub mod pcap;
 pub mod socket;
+pub mod tap;
 pub mod xdp;
 
 use crate::arena::FrameIndex;

@@ -11,7 +11,7 @@ const GET_CHANNELS: u32 = 0x3c;
 
 /// A device of the network namespace it was looked up in, whichever namespace the caller is in later.
 #[derive(Debug)]
-pub(super) struct Interface {
+pub(in crate::port) struct Interface {
     pub name: CString,
     pub index: u32,
     control: OwnedFd,
@@ -55,6 +55,13 @@ impl Interface {
         let request = self.ask(libc::SIOCGIFMTU, |_| ())?;
         // SAFETY: the kernel answers this request with an integer.
         Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
+    }
+
+    /// Sets the largest packet, in bytes without its Ethernet header.
+    pub fn set_mtu(&self, mtu: u32) -> io::Result<()> {
+        let mtu = mtu as libc::c_int;
+        self.ask(libc::SIOCSIFMTU, |request| request.ifr_ifru.ifru_mtu = mtu)?;
+        Ok(())
     }
 
     /// The device's kind (`ARPHRD_*`) and Ethernet address.

@@ -31,7 +31,7 @@
 
 mod claims;
 mod device;
-mod interface;
+pub(in crate::port) mod interface;
 mod program;
 mod queue;
 mod ring;
