@@ -156,6 +156,21 @@ fn ports_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn a_vlan_needs_its_link_whole() {
+    let fixture = Fixture::new();
+    let uplink = |punt: &str| document("Port", "up", &format!("{{device: up0, punt: {punt}}}"));
+    let vlan = document("Port", "blue", "{device: up0, vlan: 7}");
+    fixture.apply(&uplink("kernel")).unwrap();
+    let refusal = fixture.apply(&vlan).unwrap_err();
+    let sentence = "vlan 7 is on the link of Port/up, which leaves what is tagged to the kernel";
+    assert!(refusal.error.contains(sentence), "{refusal}");
+    fixture.apply(&uplink("none")).unwrap();
+    fixture.apply(&vlan).unwrap();
+    let refusal = fixture.apply(&uplink("kernel")).unwrap_err();
+    assert!(refusal.error.contains(sentence), "{refusal}");
+}
+
+#[test]
 fn routes_and_neighbors_that_lead_nowhere_or_twice_are_refused() {
     refused(&[
         (

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Plan, Planned, Store};
 use crate::refusal::Refusal;
-use crate::resource::{Key, Kind, Neighbor, PortSpec, Resource, Route, SourceNatSpec, Target, WireguardPeer};
+use crate::resource::{Key, Kind, Neighbor, PortSpec, Punt, Resource, Route, SourceNatSpec, Target, WireguardPeer};
 
 /// Whether the set `plan` results in is sound. Costs what the plan changes; a change of ports, tunnels and tiers, which
 /// others stand on, looks at everything.
@@ -269,6 +269,13 @@ impl<'a> Resulting<'a> {
                     "vlan {id} needs a Port of driver {} for device {device} itself; apply one without `vlan` first or in \
                      the same request",
                     vlan.driver.name()
+                );
+                Err(self.refuse(key, "spec.device", &reason))
+            }
+            Some((trunk, spec)) if spec.punt == Punt::Kernel => {
+                let reason = format!(
+                    "vlan {id} is on the link of {trunk}, which leaves what is tagged to the kernel; \
+                     expected `punt: none` there"
                 );
                 Err(self.refuse(key, "spec.device", &reason))
             }
