@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastpath::meta::{Endpoint, VrfId};
+use fastpath::qsbr::Qsbr;
 use nat::journal::{Event, Journal, Pen};
 use nat::key::Key;
 use nat::leg::Leg;
@@ -32,15 +33,20 @@ pub const SHOWN_MAX: usize = 1000;
 /// What control removes connections with, and hears of them by. One for a table.
 pub struct Hands {
     remover: Mutex<Writer>,
+    /// Control's own place among those that read the table: what it looks at while it removes is not used again meanwhile.
+    qsbr: Arc<Qsbr>,
+    place: usize,
     pen: Pen,
     followers: Arc<Followers>,
 }
 
 impl Hands {
-    /// `journal` is what the table's workers write.
-    pub fn new(journal: &Journal) -> Arc<Self> {
+    /// `journal` is what the table's workers write; `place` in `qsbr` is nobody else's.
+    pub fn new(journal: &Journal, qsbr: Arc<Qsbr>, place: usize) -> Arc<Self> {
         Arc::new(Self {
             remover: Mutex::new(Writer::new()),
+            qsbr,
+            place,
             pen: journal.pen(),
             followers: Followers::new(journal.clone()),
         })
@@ -153,7 +159,9 @@ impl Connections {
                         PATIENCE.as_secs()
                     )));
                 }
+                self.hands.qsbr.online(self.hands.place);
                 deleted += u64::from(self.table.remove_seen(&mut writer, connection.id(), keys));
+                self.hands.qsbr.offline(self.hands.place);
             }
         }
         self.reclaim(&mut writer);

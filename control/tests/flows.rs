@@ -137,7 +137,7 @@ fn what_carried_more_or_was_silent_for_longer_comes_first() {
 
 /// A table for 20,000 in which one worker is in the middle of a turn, and what removes from it beside that worker.
 fn table(writers: usize) -> (Arc<Table>, Arc<Hands>) {
-    let qsbr = Arc::new(Qsbr::new(1));
+    let qsbr = Arc::new(Qsbr::new(2));
     let shape = Shape {
         connections: 20_000,
         writers: writers + 1,
@@ -145,7 +145,7 @@ fn table(writers: usize) -> (Arc<Table>, Arc<Hands>) {
     };
     let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
     qsbr.online(0);
-    (table, Hands::new(&Journal::default()))
+    (table, Hands::new(&Journal::default(), qsbr, 1))
 }
 
 #[test]
@@ -247,7 +247,12 @@ fn what_becomes_of_connections_is_told_to_who_follows() {
 async fn who_reads_too_slowly_is_cut_off_and_told() {
     let journal = Journal::default();
     let (table, pen, _) = told(&journal);
-    let connections = Connections::new(table.clone(), Hands::new(&journal), Tick(100), [].into());
+    let connections = Connections::new(
+        table.clone(),
+        Hands::new(&journal, Arc::new(Qsbr::new(1)), 0),
+        Tick(100),
+        [].into(),
+    );
     let mut slow = connections.follow(Filter::default()).unwrap();
     let mut quick = connections.follow(Filter::parse("tcp").unwrap()).unwrap();
     wait_for("one to be cut off", || {

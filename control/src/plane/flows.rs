@@ -47,10 +47,10 @@ impl Flows {
             writers: options.cores.len() * wiring::FLOW_WRITERS + 1,
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "flows"),
         };
-        let table = Arc::new(Table::new(&shape, qsbr)?);
+        let table = Arc::new(Table::new(&shape, qsbr.clone())?);
         let journal = Journal::default();
         Ok(Self {
-            hands: Hands::new(&journal),
+            hands: Hands::new(&journal, qsbr, options.cores.len()),
             tracking: Tracking {
                 table,
                 generation,

@@ -115,7 +115,7 @@ impl Plane for TestPlane {
             writers: 1,
             seed: 1,
         };
-        let qsbr = Arc::new(Qsbr::new(1));
+        let qsbr = Arc::new(Qsbr::new(2));
         qsbr.online(0);
         let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
         let mut writer = Writer::new();
@@ -126,7 +126,7 @@ impl Plane for TestPlane {
         qsbr.offline(0);
         Connections::new(
             table,
-            Hands::new(&self.journal),
+            Hands::new(&self.journal, qsbr, 1),
             Tick(100),
             [(VrfId(0), "default".to_owned())].into(),
         )
