@@ -235,6 +235,11 @@ impl<const LOW: u16, const HIGH: u16> Visitor<'_> for Within<LOW, HIGH> {
     }
 }
 
+/// Whether a field says what it would say if it were left out.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,10 +56,10 @@ pub struct PortSpec {
     #[serde(default, deserialize_with = "some_vlan", skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
     /// Whether a packet's source has to be reached by a route. Default `off`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "fields::is_default")]
     pub rpf: Rpf,
     /// For whom the port answers ARP and neighbour discovery beside itself. Default nobody.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "fields::is_default")]
     pub proxy_arp: ProxyArp,
     /// `tap` only: the network namespace the device is made in, a name as `ip netns` has it, or a path. Default: ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
