@@ -171,10 +171,14 @@ fn fail(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
     move |error| StartError(format!("{what}: {error}"))
 }
 
+/// Memory that was asked for, or why it cannot be had.
+fn reserved<T, E: std::fmt::Display>(memory: Result<T, E>, holds: &str) -> Result<T, StartError> {
+    memory.map_err(|error| fail(&format!("cannot reserve memory for {holds}"))(&error))
+}
+
 /// Memory for tables of prefixes.
 fn table(bytes: usize, qsbr: &Arc<Qsbr>, holds: &str) -> Result<fib::Pool, StartError> {
-    fib::Pool::new(bytes, fib::Pages::Huge, qsbr.clone())
-        .map_err(|error| fail(&format!("cannot reserve memory for {holds}"))(&error))
+    reserved(fib::Pool::new(bytes, fib::Pages::Huge, qsbr.clone()), holds)
 }
 
 impl State {
@@ -187,10 +191,9 @@ impl State {
         let fib = table(FIB_BYTES, &qsbr, "routes")?;
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
-        let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone())
-            .map_err(|error| fail("cannot reserve memory for flows")(&error))?;
-        let policy =
-            policy::enforcement(qsbr.clone()).map_err(|error| fail("cannot reserve memory for policy")(&error))?;
+        let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone());
+        let flows = reserved(flows, "flows")?;
+        let policy = reserved(policy::enforcement(qsbr.clone()), "policy")?;
         let interfaces = Publisher::new(Interfaces::default());
         let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
         let allowed = table(ALLOWED_BYTES, &qsbr, "allowed IPs")?;
@@ -212,9 +215,8 @@ impl State {
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
-        let post = workers
-            .take_originate(0)
-            .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
+        let originate = workers.take_originate(0);
+        let post = originate.map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
         let state = Self {
             clock,
             start: Calibration::begin(),

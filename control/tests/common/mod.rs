@@ -110,36 +110,21 @@ impl Plane for TestPlane {
     }
 
     fn connections(&self) -> Connections {
-        let shape = Shape {
-            connections: 20_000,
-            writers: 1,
-            seed: 1,
-        };
         let qsbr = Arc::new(Qsbr::new(2));
         qsbr.online(0);
-        let table = Arc::new(Table::new(&shape, qsbr.clone()).unwrap());
+        let table = room(20_000, qsbr.clone());
         let mut writer = Writer::new();
         for new in &*self.connections.lock().unwrap() {
             let leg = table.insert(&mut writer, new, Tick(10)).unwrap();
             table.leg(leg).count(1500, Tick(50));
         }
         qsbr.offline(0);
-        Connections::new(
-            table,
-            Hands::new(&self.journal, qsbr, 1),
-            Tick(100),
-            [(VrfId(0), "default".to_owned())].into(),
-        )
+        let hands = Hands::new(&self.journal, qsbr, 1);
+        Connections::new(table, hands, Tick(100), [(VrfId(0), "default".to_owned())].into())
     }
 
     fn flow_logs(&self) -> Arc<FlowLogs> {
-        let shape = Shape {
-            connections: 1,
-            writers: 1,
-            seed: 1,
-        };
-        let table = Table::new(&shape, Arc::new(Qsbr::new(1))).unwrap();
-        Arc::new(FlowLogs::new(Arc::new(table), vec![]))
+        Arc::new(FlowLogs::new(room(1, Arc::new(Qsbr::new(1))), vec![]))
     }
 
     fn runtime(&self) -> RuntimeView {
@@ -270,24 +255,8 @@ impl Plane for TestPlane {
             mentions: 3,
             unfinished: None,
             rules: vec![
-                RuleView {
-                    direction: "ingress".into(),
-                    rule: 0,
-                    action: "allow".into(),
-                    packets: 12_345,
-                    bytes: 2 << 20,
-                    idle_s: Some(3),
-                    age_s: 864_000,
-                },
-                RuleView {
-                    direction: "ingress".into(),
-                    rule: 1,
-                    action: "deny".into(),
-                    packets: 0,
-                    bytes: 0,
-                    idle_s: None,
-                    age_s: 864_000,
-                },
+                rule(0, "allow", (12_345, 2 << 20), Some(3)),
+                rule(1, "deny", (0, 0), None),
             ],
         }]
     }
@@ -508,3 +477,24 @@ pub const PORTS: &str = "
 ---
 {apiVersion: margay/v1, kind: Port, metadata: {name: right}, spec: {device: right0, addresses: [10.2.0.1/24, 'fd00:2::1/64']}}
 ";
+
+fn room(connections: u32, qsbr: Arc<Qsbr>) -> Arc<Table> {
+    let shape = Shape {
+        connections,
+        writers: 1,
+        seed: 1,
+    };
+    Arc::new(Table::new(&shape, qsbr).unwrap())
+}
+
+fn rule(rule: usize, action: &str, (packets, bytes): (u64, u64), idle_s: Option<u64>) -> RuleView {
+    RuleView {
+        direction: "ingress".into(),
+        rule,
+        action: action.into(),
+        packets,
+        bytes,
+        idle_s,
+        age_s: 864_000,
+    }
+}

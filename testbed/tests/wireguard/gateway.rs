@@ -289,7 +289,10 @@ impl Gateway {
 
     /// A route into the tunnel that no peer answers for, or anything else.
     pub fn route_into_tunnel(&mut self, net: &str) {
-        self.route(net.parse().unwrap(), Origin::Static, &Target::Tunnel(TUNNEL));
+        let net: IpNet = net.parse().unwrap();
+        self.route(net, Origin::Static, &Target::Tunnel(TUNNEL));
+        // As control does: a neighbour has a route of its own only where it would be asked for on its link.
+        self.rib.clear(VrfId(0), net, Origin::Neighbour).unwrap();
     }
 
     /// One turn of the worker, then control's part.
