@@ -331,3 +331,41 @@ fn help_offers_what_there_is() {
         assert!(help.contains(command), "{help}");
     }
 }
+
+#[test]
+fn top_prints_without_a_terminal_when_asked() {
+    let running = Running::start(Limits::default());
+    let printed = good(&running, &["top", "--batch", "-n", "2", "--interval", "0.1"]);
+    assert_eq!(printed.matches("margay    connections").count(), 2, "{printed}");
+    for word in ["rx packet/s", "worker", "dropped", "left", "right"] {
+        assert!(printed.contains(word), "no {word} in:\n{printed}");
+    }
+    let (code, sentence) = bad(&running, &["top"]);
+    assert_eq!(code, 2);
+    assert!(sentence.contains("--batch prints instead"), "{sentence}");
+    assert_eq!(bad(&running, &["top", "--batch", "--interval", "0"]).0, 2);
+}
+
+#[test]
+fn shells_complete_and_pages_are_written() {
+    let running = Running::start(Limits::default());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(good(&running, &["completion", shell]).contains("margay"), "{shell}");
+    }
+    let script = good(&running, &["completion", "bash"])
+        + "COMP_WORDS=(margay sho); COMP_CWORD=1; _margay margay sho margay; echo \"${COMPREPLY[@]}\"";
+    let completed = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(out(&completed).trim(), "show");
+    assert!(good(&running, &["man"]).contains(".TH margay 1"));
+    let folder = running.folder.path().join("man");
+    std::fs::create_dir(&folder).unwrap();
+    good(&running, &["man", folder.to_str().unwrap()]);
+    let page = std::fs::read_to_string(folder.join("margay-show.1")).unwrap();
+    assert!(
+        page.contains(".TH margay-show 1") && page.contains("policies"),
+        "{page}"
+    );
+    let (code, sentence) = bad(&running, &["man", "/nowhere/at/all"]);
+    assert_eq!(code, 1);
+    assert!(sentence.contains("cannot write /nowhere/at/all/margay.1"), "{sentence}");
+}

@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod client;
+mod completion;
 mod explain;
 mod files;
 mod flows;
@@ -10,6 +11,7 @@ mod get;
 mod output;
 mod recommend;
 mod show;
+mod top;
 mod trace;
 mod wg;
 
@@ -62,8 +64,14 @@ enum Command {
     Trace(trace::Trace),
     /// Write packets to a file that Wireshark reads
     Capture(capture::Capture),
+    /// Watch rates, drops and the load of workers
+    Top(top::Top),
     /// Make keys, and turn files of wg-quick into resources and back
     Wg(wg::Wg),
+    /// Print a script by which a shell completes margay's commands
+    Completion(completion::Completion),
+    /// Print the manual page, or write those of all commands
+    Man(completion::Man),
     /// Print the version of this program
     Version(Version),
 }
@@ -134,7 +142,10 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Recommend(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
         Command::Capture(command) => command.carry_out(),
+        Command::Top(command) => command.carry_out(),
         Command::Wg(command) => command.carry_out(),
+        Command::Completion(command) => command.carry_out(),
+        Command::Man(command) => command.carry_out(),
         Command::Version(Version { output }) => {
             let version = serde_json::json!({ "version": env!("CARGO_PKG_VERSION") });
             output.print(&version, |_| Ok(format!("margay {}\n", env!("CARGO_PKG_VERSION"))))
