@@ -19,7 +19,7 @@ build: deps ## the program, optimised: target/release/margay
 
 test: deps ## everything CI runs after formatting and lints
 	@test "$$(id -u)" = 0 || echo "make test: not root, so the tests in network namespaces will be skipped by name" >&2
-	cargo test --workspace
+	MARGAY_BIN=$(abspath $(TARGET))/debug/margay cargo test --workspace
 	$(MAKE) --no-print-directory loom miri
 
 demo: build ## a router between hosts, and encrypted nodes; KEEP=1 leaves it running, STOP=1 ends that
