@@ -186,8 +186,7 @@ impl State {
         let umem = Umem::new(options.frames).map_err(|error| StartError(error.to_string()))?;
         let (arena, frames) = Arena::over(umem.clone()).map_err(|error| fail("cannot set frames aside")(&error))?;
         let pool = Pool::new(arena, frames);
-        // The last place is control's own.
-        let qsbr = Arc::new(Qsbr::new(options.cores.len() + 1));
+        let qsbr = Arc::new(Qsbr::new(options.cores.len() + 1)); // the last place is control's own
         let fib = table(FIB_BYTES, &qsbr, "routes")?;
         let forwarding = Arc::new(Forwarding::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
