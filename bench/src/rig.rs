@@ -95,6 +95,7 @@ impl Connections {
             generation: Generation::default(),
             journal: Default::default(),
         };
+        tracking.table.populate();
         Self {
             tracking,
             rules: Publisher::new(Rules(rules)),

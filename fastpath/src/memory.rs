@@ -7,6 +7,10 @@ use std::ptr::{self, NonNull};
 /// Bytes of a huge page on the machines this runs on.
 pub const HUGE_PAGE: usize = 2 << 20;
 
+/// Bytes that the kernel is asked for at a time: it answers signals only in between.
+#[cfg(not(miri))]
+const POPULATE: usize = 32 * HUGE_PAGE;
+
 /// An anonymous mapping, zeroed, aligned to [`HUGE_PAGE`], and given back when dropped.
 pub struct Mapping {
     map: NonNull<u8>,
@@ -71,6 +75,23 @@ impl Mapping {
             base,
             length,
         })
+    }
+
+    /// Has the kernel back all of it now, so that no worker waits for a page (Linux 5.14, `MADV_POPULATE_WRITE`). Takes a
+    /// second for some gigabytes; contents stay. Where it cannot be, pages come as they are touched.
+    pub fn populate(&self) {
+        #[cfg(not(miri))]
+        for offset in (0..self.length).step_by(POPULATE) {
+            let length = POPULATE.min(self.length - offset);
+            // SAFETY: the range lies within the mapping, and the call changes no byte of it.
+            let done = unsafe {
+                let from = self.base.as_ptr().add(offset);
+                libc::madvise(from.cast(), length, libc::MADV_POPULATE_WRITE)
+            };
+            if done != 0 {
+                return;
+            }
+        }
     }
 
     /// The first byte.

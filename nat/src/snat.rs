@@ -123,10 +123,19 @@ impl Pool {
         }
     }
 
+    /// The same for a protocol without ports.
+    pub fn portless(self) -> Self {
+        Self {
+            first: 0,
+            last: 0,
+            ..self
+        }
+    }
+
     /// Up to [`TRIES`] different ports to try in order: first the client's own, where that is one of them; then from a
     /// place that `hash` chooses, those of the same parity (RFC 4787 REQ-4 for those that still care).
-    pub fn candidates(&self, own: u16, hash: u32) -> impl Iterator<Item = u16> {
-        let Self { first, last, .. } = *self;
+    pub fn candidates(self, own: u16, hash: u32) -> impl Iterator<Item = u16> {
+        let Self { first, last, .. } = self;
         let size = u32::from(last.saturating_sub(first)) + 1;
         let start = (u64::from(hash) * u64::from(size)) >> 32;
         let kept = (first..=last).contains(&own).then_some(own);

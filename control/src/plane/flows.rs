@@ -35,6 +35,8 @@ pub(super) struct Flows {
     sources: BTreeMap<String, SourceNatSpec>,
     /// Whether what leaves a pool gets another source.
     outgoing: bool,
+    /// Whether the table has its memory.
+    backed: bool,
 }
 
 /// What a plan replaced, to be put back if it is refused.
@@ -60,6 +62,7 @@ impl Flows {
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
             outgoing: false,
+            backed: false,
         })
     }
 
@@ -76,6 +79,16 @@ impl Flows {
     /// Whether anything asks for connections to be known.
     pub fn are_wanted(&self) -> bool {
         self.outgoing || !self.sources.is_empty()
+    }
+
+    /// From the first time that connections are to be known, the table has its memory, so that no worker waits for a page.
+    /// Beside everybody: it takes a second for some gigabytes. Without the thread pages come as they are touched.
+    pub fn back_memory(&mut self) {
+        if !std::mem::replace(&mut self.backed, true) {
+            let table = self.tracking.table.clone();
+            let thread = std::thread::Builder::new().name("flow-memory".to_owned());
+            let _ = thread.spawn(move || table.populate());
+        }
     }
 
     /// Ranges of ports that rules give on addresses that the kernel has, too.

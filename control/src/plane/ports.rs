@@ -455,6 +455,9 @@ impl State {
             .into_iter()
             .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
         let tracked = self.is_tracked();
+        if tracked {
+            self.flows.back_memory();
+        }
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
         let interfaces = self
             .ports

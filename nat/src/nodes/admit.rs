@@ -20,6 +20,7 @@ use fastpath::publish::Reader;
 use fastpath::trace::Seen;
 use fastpath::wire::protocol;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 labels! {
@@ -37,6 +38,10 @@ labels! {
     }
 }
 
+/// Connections made together: the memory of each is asked for while those before it are made. Of 16, 32, 64 and 256 this
+/// is the best.
+const GROUP: usize = 32;
+
 /// The node.
 pub struct Admit {
     tracking: Tracking,
@@ -46,6 +51,15 @@ pub struct Admit {
     rules: Reader<Rules>,
     interfaces: Reader<Interfaces>,
     forwarding: Arc<Forwarding>,
+    group: Group,
+}
+
+/// Connections about to be made.
+struct Group {
+    /// Which packets open them.
+    places: Vec<usize>,
+    news: Vec<New>,
+    made: Vec<Result<LegId, Refused>>,
 }
 
 impl Admit {
@@ -66,6 +80,11 @@ impl Admit {
             rules,
             interfaces,
             forwarding,
+            group: Group {
+                places: Vec::with_capacity(GROUP),
+                news: Vec::with_capacity(GROUP),
+                made: Vec::with_capacity(GROUP),
+            },
         }
     }
 }
@@ -88,7 +107,10 @@ impl Node for Admit {
             pen: &self.pen,
             now,
         };
-        batch.each(|mut packet| moment.admit(&mut packet));
+        for from in (0..batch.len()).step_by(GROUP) {
+            let places = from..(from + GROUP).min(batch.len());
+            moment.admit(&mut self.group, batch, places);
+        }
     }
 
     fn describe(seen: &Seen) -> String {
@@ -108,17 +130,36 @@ struct Moment<'a> {
     now: Tick,
 }
 
-impl Moment<'_> {
-    fn admit(&mut self, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+impl<'a> Moment<'a> {
+    fn admit(&mut self, group: &mut Group, batch: &mut Batch<'_, Admit>, places: Range<usize>) {
+        let Group { places: opened, news, made } = group;
+        (opened.clear(), news.clear(), made.clear());
+        for place in places {
+            match self.plan(&mut batch.packet(place)) {
+                Ok(Some(new)) => (opened.push(place), news.push(new)).1,
+                Ok(None) => batch.decide(place, Ok(Next::Rewrite)),
+                Err(reason) => batch.decide(place, Err(reason)),
+            }
+        }
+        let table = &*self.tracking.table;
+        table.insert_batch(self.writer, news, self.now, |_, fate| made.push(fate));
+        for ((place, new), made) in opened.iter().zip(news).zip(made) {
+            let fate = self.begin(&mut batch.packet(*place), new, *made);
+            batch.decide(*place, fate);
+        }
+    }
+
+    /// The connection that a packet opens; none where it belongs to one.
+    #[inline(always)]
+    fn plan(&mut self, packet: &mut Packet<'_>) -> Result<Option<New>, Drop> {
         if packet.meta.flow != NONE {
             if packet.meta.reserved & MOVED == 0 {
                 self.renew(packet.meta);
-                return Ok(Next::Rewrite);
+                return Ok(None);
             }
             self.end(packet.meta)?;
         }
-        self.begin(packet)?;
-        Ok(Next::Rewrite)
+        self.opening(packet).map(Some)
     }
 
     fn renew(&self, meta: &Meta) {
@@ -140,74 +181,53 @@ impl Moment<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, packet: &mut Packet<'_>) -> Result<(), Drop> {
+    /// With the first source that is to be tried.
+    #[inline(always)]
+    fn opening(&self, packet: &mut Packet<'_>) -> Result<New, Drop> {
         let meta = *packet.meta;
         let offset = usize::from(meta.transport_offset);
         let bytes = packet.network();
-        let length = bytes.len() as u32;
         let mark = opens(meta.protocol, bytes.get(offset..).unwrap_or_default()).ok_or(Drop::NoConnection)?;
         let mut came = meta;
         came.target = written_target(bytes, &meta);
         let there = Key::of(&came).ok_or(Drop::NoConnection)?;
-        let start = Start {
-            adjacency: way_of(&meta),
-            generation: self.generation,
-            mark,
+        let source = match self.pool(&meta)? {
+            None => meta.source,
+            Some(pool) => self.sources(&meta, pool).next().ok_or(Drop::PortsExhausted)?,
         };
-        let back = Start {
-            generation: UNDECIDED,
-            ..Start::default()
-        };
-        let leg = self.insert(&meta, there, [start, back])?;
-        self.tracking.table.leg(leg).count(length, self.now);
-        packet.meta.flow = leg;
-        Ok(())
+        let starts = [
+            Start {
+                adjacency: way_of(&meta),
+                generation: self.generation,
+                mark,
+            },
+            Start {
+                generation: UNDECIDED,
+                ..Start::default()
+            },
+        ];
+        Ok(New {
+            keys: [there, self.answers(&meta, source)?],
+            starts,
+        })
     }
 
-    /// Makes the connection, with the first source that leaves its answers unmistakable.
-    fn insert(&mut self, meta: &Meta, there: Key, starts: [Start; 2]) -> Result<LegId, Drop> {
-        let Some(pool) = self.pool(meta)? else {
-            return self
-                .try_source(meta, there, starts, meta.source)?
-                .ok_or(Drop::Ambiguous);
+    #[inline(always)]
+    fn begin(&mut self, packet: &mut Packet<'_>, new: &New, made: Result<LegId, Refused>) -> Result<Next, Drop> {
+        let leg = match self.made(made)? {
+            Some(leg) => leg,
+            None => self.other_source(packet.meta, new)?,
         };
-        let address = endpoint(pool.address, 0).address;
-        if !has_ports(meta.protocol) {
-            let source = Endpoint { address, port: 0 };
-            return self
-                .try_source(meta, there, starts, source)?
-                .ok_or(Drop::PortsExhausted);
-        }
-        // A tunnel of ours may speak with that very port to the same end.
-        let (interfaces, vrf) = (self.interfaces, self.answers_vrf(meta));
-        let listens = |port| meta.protocol == protocol::UDP && interfaces.listener(vrf, port).is_some();
-        for port in pool
-            .candidates(meta.source.port, meta.hash)
-            .filter(|port| !listens(*port))
-        {
-            if let Some(leg) = self.try_source(meta, there, starts, Endpoint { address, port })? {
-                return Ok(leg);
-            }
-        }
-        Err(Drop::PortsExhausted)
+        let length = packet.network().len() as u32;
+        self.tracking.table.leg(leg).count(length, self.now);
+        packet.meta.flow = leg;
+        Ok(Next::Rewrite)
     }
 
     /// The leg, or none if the answers to this source belong to another connection.
-    fn try_source(
-        &mut self,
-        meta: &Meta,
-        there: Key,
-        starts: [Start; 2],
-        source: Endpoint,
-    ) -> Result<Option<LegId>, Drop> {
-        let mut translated = *meta;
-        (translated.source, translated.vrf) = (source, self.answers_vrf(meta));
-        let back = Key::of(&translated).ok_or(Drop::NoConnection)?.reversed();
-        let new = New {
-            keys: [there, back],
-            starts,
-        };
-        match self.tracking.table.insert(self.writer, &new, self.now) {
+    #[inline(always)]
+    fn made(&self, made: Result<LegId, Refused>) -> Result<Option<LegId>, Drop> {
+        match made {
             Ok(leg) => {
                 self.pen.begins(&self.tracking.table.connection(leg), self.now);
                 Ok(Some(leg))
@@ -218,6 +238,46 @@ impl Moment<'_> {
             Err(Refused::Full) => Err(Drop::Full),
             Err(Refused::Crowded) => Err(Drop::Crowded),
         }
+    }
+
+    /// Makes a connection with the first of the other sources that leaves its answers unmistakable.
+    #[cold]
+    fn other_source(&mut self, meta: &Meta, new: &New) -> Result<LegId, Drop> {
+        let pool = self.pool(meta)?.ok_or(Drop::Ambiguous)?;
+        for source in self.sources(meta, pool).skip(1) {
+            let new = New {
+                keys: [new.keys[0], self.answers(meta, source)?],
+                ..*new
+            };
+            let made = self.tracking.table.insert(self.writer, &new, self.now);
+            if let Some(leg) = self.made(made)? {
+                return Ok(leg);
+            }
+        }
+        Err(Drop::PortsExhausted)
+    }
+
+    /// The key of the answers to a source.
+    #[inline(always)]
+    fn answers(&self, meta: &Meta, source: Endpoint) -> Result<Key, Drop> {
+        let mut translated = *meta;
+        (translated.source, translated.vrf) = (source, self.answers_vrf(meta));
+        Ok(Key::of(&translated).ok_or(Drop::NoConnection)?.reversed())
+    }
+
+    /// The sources to try in a pool, in their order.
+    #[inline(always)]
+    fn sources(&self, meta: &Meta, pool: Pool) -> impl Iterator<Item = Endpoint> + use<'a> {
+        let (interfaces, vrf, protocol) = (self.interfaces, self.answers_vrf(meta), meta.protocol);
+        // A tunnel of ours may speak with that very port to the same end.
+        let listens = move |port| protocol == protocol::UDP && interfaces.listener(vrf, port).is_some();
+        let (pool, own) = if has_ports(protocol) {
+            (pool, meta.source.port)
+        } else {
+            (pool.portless(), 0)
+        };
+        let ports = pool.candidates(own, meta.hash).filter(move |port| !listens(*port));
+        ports.map(move |port| endpoint(pool.address, port))
     }
 
     /// Where the source is to be taken from; none where it stays.

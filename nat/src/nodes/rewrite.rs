@@ -3,7 +3,7 @@
 use crate::leg::LegId;
 use crate::table::Table;
 use crate::tracking::{Tracking, is_icmp_error};
-use crate::translate::{self, Short};
+use crate::translate::{self, Layout, Short};
 use fastpath::batch::Batch;
 use fastpath::forwarding::{Adjacency as Neighbour, Forwarding, LOCAL, LinkState, TUNNEL};
 use fastpath::labels;
@@ -146,28 +146,27 @@ fn too_big(table: &Table, packet: &mut Packet<'_>, may_cut: bool) -> Result<Next
 /// Gives a packet the ends that its connection has on the other side, and is done with it.
 #[inline(always)]
 fn translate(table: &Table, packet: &mut Packet<'_>) -> Result<(), Drop> {
-    let (flow, is_v4) = (packet.meta.flow, packet.meta.flags.has(Flags::IPV4));
+    let (flow, layout) = (packet.meta.flow, Layout::of(packet.meta));
     packet.meta.flags.clear(Flags::TRACKED.and(Flags::REPLY));
     if is_icmp_error(packet.meta) {
         return translate_error(table, packet, flow);
     }
-    let (source, target) = if is_v4 {
+    let (source, target) = if layout.is_v4 {
         ends_v4(table, flow)
     } else {
         ends_v6(table, flow)
     };
-    let meta = *packet.meta;
     packet.meta.source.address = source.address;
     packet.meta.target.address = target.address;
     packet.meta.source.port = source.port;
-    if !matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6) {
+    if !matches!(layout.protocol, protocol::ICMP | protocol::ICMPV6) {
         packet.meta.target.port = target.port;
     }
     let network = packet.network();
-    if meta.protocol == protocol::SCTP {
-        return translate_sctp(network, &meta, &source, &target);
+    if layout.protocol == protocol::SCTP {
+        return translate_sctp(network, layout, &source, &target);
     }
-    Ok(translate::packet(network, &meta, &source, &target)?)
+    Ok(translate::packet(network, layout, &source, &target)?)
 }
 
 #[inline(always)]
@@ -184,17 +183,14 @@ fn ends_v6(table: &Table, flow: LegId) -> (Endpoint, Endpoint) {
 }
 
 #[cold]
-fn translate_sctp(network: &mut [u8], meta: &Meta, source: &Endpoint, target: &Endpoint) -> Result<(), Drop> {
-    let offset = usize::from(meta.transport_offset);
-    let is_later = meta.flags.has(Flags::LATER_FRAGMENT);
+fn translate_sctp(network: &mut [u8], layout: Layout, source: &Endpoint, target: &Endpoint) -> Result<(), Drop> {
+    let offset = layout.transport;
     let both = (u32::from(source.port) << 16 | u32::from(target.port)).to_be_bytes();
-    if is_later || network.get(offset..offset + 4) == Some(&both) {
-        return Ok(translate::packet(network, meta, source, target)?);
+    if layout.is_later || network.get(offset..offset + 4) == Some(&both) {
+        return Ok(translate::packet(network, layout, source, target)?);
     }
     let mut result = Ok(());
-    let mut plain = *meta;
-    plain.protocol = protocol::NONE;
-    translate::packet(network, &plain, source, target)?;
+    translate::packet(network, layout.plain(), source, target)?;
     let transport = network.get_mut(offset..).ok_or(Drop::Short)?;
     translate::renew_sctp(transport, |transport| match transport.first_chunk_mut() {
         Some(field) => *field = both,

@@ -41,17 +41,20 @@ impl Bucket {
     }
 
     /// A free slot, if any. The caller holds the lock.
+    #[inline(always)]
     pub fn vacancy(&self, lanes: impl Lanes) -> Option<u32> {
         let slot = self.used(lanes).trailing_ones();
         (slot < SLOTS).then_some(slot)
     }
 
     /// Slots in use, one bit each.
+    #[inline(always)]
     pub fn used(&self, lanes: impl Lanes) -> u32 {
         !lanes.equal(self.tags(), 0) & ((1 << SLOTS) - 1)
     }
 
     /// Publishes. The caller holds the lock, and the slot is free.
+    #[inline(always)]
     pub fn set(&self, slot: u32, hash: u64, leg: LegId) {
         self.legs[slot as usize].store(leg, Ordering::Release);
         self.write_tag(slot, tag(hash));
@@ -70,6 +73,7 @@ impl Bucket {
         [low.load(Ordering::Acquire), high.load(Ordering::Acquire), tail, 0]
     }
 
+    #[inline(always)]
     fn write_tag(&self, slot: u32, tag: u16) {
         let (word, shift) = (slot as usize / 4, slot % 4 * 16);
         // Release: the leg stored before must be seen with this tag.

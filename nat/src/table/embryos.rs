@@ -39,6 +39,10 @@ impl Embryos {
         self.ring.len() * size_of::<u32>()
     }
 
+    pub fn populate(&self) {
+        self.ring.populate();
+    }
+
     pub fn push(&self, embryo: Embryo) {
         let at = self.tail.fetch_add(1, Relaxed);
         self.entry(at)

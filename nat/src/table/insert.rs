@@ -108,6 +108,7 @@ impl Table {
     }
 
     /// Counts one connection more, if need be in place of another.
+    #[inline(always)]
     fn claim(&self, lanes: impl Lanes, writer: &mut Writer, keys: &[Key; 2], hashes: [u64; 2]) -> Result<(), Refused> {
         if self.live.fetch_add(1, Relaxed) < self.connections {
             return Ok(());

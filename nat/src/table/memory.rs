@@ -53,6 +53,13 @@ mod huge {
         }
     }
 
+    impl<T> Lines<T> {
+        /// See [`Mapping::populate`].
+        pub fn populate(&self) {
+            self.mapping.populate();
+        }
+    }
+
     impl<T> Deref for Lines<T> {
         type Target = [T];
 
@@ -76,6 +83,8 @@ mod model {
         pub fn new(length: usize) -> std::io::Result<Self> {
             Ok(Self((0..length).map(|_| T::default()).collect()))
         }
+
+        pub fn populate(&self) {}
     }
 
     impl<T> Deref for Lines<T> {

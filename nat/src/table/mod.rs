@@ -109,6 +109,14 @@ impl Table {
         })
     }
 
+    /// Has the kernel back the whole table now (a second for some gigabytes), so that no worker waits for a page.
+    pub fn populate(&self) {
+        self.buckets.populate();
+        self.legs.populate();
+        self.numbers_v6.populate();
+        self.embryos.populate();
+    }
+
     /// Connections it can hold.
     pub fn capacity(&self) -> u32 {
         self.connections
