@@ -32,13 +32,31 @@ impl Key {
     /// The key of a packet that `parse` has seen, or `None` where it has no flow of its own: messages of ICMP other than
     /// echoes. (Errors belong to the flow they speak of; queries other than echo are not tracked.) Ports of later
     /// fragments have to be written into `meta` before.
-    #[inline(always)]
     pub fn of(meta: &Meta) -> Option<Self> {
-        let (source, target) = match meta.protocol {
-            protocol::ICMP | protocol::ICMPV6 => echo(meta)?,
-            _ => (meta.source, meta.target),
+        if Self::is_plain(meta) {
+            return Some(Self::of_plain(meta));
+        }
+        let kind = (meta.target.port >> 8) as u8;
+        let is_echo = match meta.protocol {
+            protocol::ICMP => matches!(kind, icmp::v4::ECHO_REQUEST | icmp::v4::ECHO_REPLY),
+            _ => matches!(kind, icmp::v6::ECHO_REQUEST | icmp::v6::ECHO_REPLY),
         };
-        Some(Self::new(&source, &target, meta.protocol, meta.vrf, meta.flags))
+        let port = meta.source.port;
+        let target = Endpoint { port, ..meta.target };
+        is_echo.then(|| Self::new(&meta.source, &target, meta.protocol, meta.vrf, meta.flags))
+    }
+
+    /// Whether the ends in a packet's meta are those of its key: all but ICMP.
+    #[inline(always)]
+    pub(crate) fn is_plain(meta: &Meta) -> bool {
+        !matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+
+    /// [`Self::of`] for those, which has only to be moved from the meta to where it is kept: a key that is put together
+    /// on the way waits for its parts to be stored.
+    #[inline(always)]
+    pub(crate) fn of_plain(meta: &Meta) -> Self {
+        Self::new(&meta.source, &meta.target, meta.protocol, meta.vrf, meta.flags)
     }
 
     /// The key of packets that go the other way.
@@ -87,19 +105,6 @@ impl Key {
     pub(crate) fn ports(&self) -> u32 {
         self.0[4] as u32
     }
-}
-
-/// Both ends of an echo, with its identifier as their port.
-#[inline(always)]
-fn echo(meta: &Meta) -> Option<(Endpoint, Endpoint)> {
-    let kind = (meta.target.port >> 8) as u8;
-    let is_echo = match meta.protocol {
-        protocol::ICMP => matches!(kind, icmp::v4::ECHO_REQUEST | icmp::v4::ECHO_REPLY),
-        _ => matches!(kind, icmp::v6::ECHO_REQUEST | icmp::v6::ECHO_REPLY),
-    };
-    let port = meta.source.port;
-    let target = Endpoint { port, ..meta.target };
-    is_echo.then_some((meta.source, target))
 }
 
 #[inline(always)]

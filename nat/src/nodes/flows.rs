@@ -72,7 +72,12 @@ impl Node for Flows {
         self.pen.reclaim(table, &mut self.writer, Tick::from_ns(turn.now_ns));
         let length = batch.len();
         for (place, key) in self.keys[..length].iter_mut().enumerate() {
-            *key = key_of(&mut batch.packet(place));
+            let mut packet = batch.packet(place);
+            if is_usual(packet.meta) {
+                *key = Key::of_plain(packet.meta);
+            } else {
+                *key = key_of(&mut packet);
+            }
         }
         table.lookup(&mut self.scratch, &self.keys[..length], &mut self.legs[..length]);
         let now = Moment {
@@ -98,17 +103,19 @@ impl Node for Flows {
     }
 }
 
-/// The key a packet is found by; one that nobody has where it has none.
 #[inline(always)]
+fn is_usual(meta: &Meta) -> bool {
+    meta.flags.has(Flags::TRACKED) && !meta.flags.has(Flags::FRAGMENT) && Key::is_plain(meta)
+}
+
+/// The key a packet is found by; one that nobody has where it has none.
+#[inline(never)]
 fn key_of(packet: &mut Packet<'_>) -> Key {
     let meta = &*packet.meta;
     if !meta.flags.has(Flags::TRACKED) || meta.flags.has(Flags::FRAGMENT) {
         return Key::default();
     }
-    match Key::of(meta) {
-        Some(key) => key,
-        None => key_of_quote(packet),
-    }
+    Key::of(meta).unwrap_or_else(|| key_of_quote(packet))
 }
 
 /// Of an error, the key of the packets that go the way it goes: against the one that it quotes.
