@@ -76,15 +76,25 @@ impl Node for Route {
 
 #[inline(always)]
 fn follow(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Meta) -> Result<Next, Drop> {
-    if let Path::Adjacency(index) = path {
-        meta.adjacency = index;
-        return if is_link_local(meta) {
-            Err(Drop::LinkLocal)
-        } else {
-            Ok(Next::Forward)
-        };
+    let next = match path {
+        Path::Local => {
+            meta.adjacency = LOCAL;
+            return Ok(Next::Local);
+        }
+        Path::Adjacency(index) => {
+            meta.adjacency = index;
+            Next::Forward
+        }
+        Path::Tunnel(port) => {
+            (meta.egress, meta.adjacency) = (port, TUNNEL);
+            Next::Tunnel
+        }
+        _ => return follow_rarely(forwarding, vrfs, path, meta),
+    };
+    if is_link_local(meta) {
+        return Err(Drop::LinkLocal);
     }
-    follow_rarely(forwarding, vrfs, path, meta)
+    Ok(next)
 }
 
 #[inline(never)]

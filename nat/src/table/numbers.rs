@@ -141,6 +141,9 @@ impl Writer {
         }
     }
 
+    // Inlined, as it must be for who inlines this: a call that gives back a pair of values keeps LLVM from inlining its
+    // caller into a function with wider registers.
+    #[inline(always)]
     pub(super) fn take(&mut self, numbers: &Numbers, legs: &[Leg]) -> Option<u32> {
         if self.free.is_empty() {
             numbers.fetch(legs, &mut self.free);
