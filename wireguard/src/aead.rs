@@ -28,6 +28,8 @@ mod vectors;
 use std::fmt;
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use batch::Secrets;
 use zeroize::{Zeroize, ZeroizeOnDrop, zeroize_stack};
 
 /// Bytes of a key.
@@ -253,38 +255,54 @@ impl Aead {
 
     /// Seals every packet: writes ciphertext and tag to its target.
     pub fn seal(self, packets: &mut [Seal<'_>]) {
+        self.seal_all(packets);
+        zeroize_stack::<STACK>();
+    }
+
+    #[inline(always)]
+    fn seal_all(self, packets: &mut [Seal<'_>]) {
+        // Wiped where it stands: to move it would leave a copy.
+        #[cfg(target_arch = "x86_64")]
+        let mut secrets = None;
         for packets in packets.chunks_mut(BATCH) {
             match self.0 {
                 #[cfg(target_arch = "x86_64")]
                 Way::Avx512(lanes) if avx512::pays(packets.iter().map(|packet| packet.head.length)) => {
-                    batch::seal(lanes, packets);
+                    batch::seal(lanes, secrets.get_or_insert_with(Secrets::new), packets);
                 }
                 #[cfg(target_arch = "x86_64")]
                 Way::Avx2(lanes) if avx2::pays(packets.iter().map(|packet| packet.head.length)) => {
-                    batch::seal(lanes, packets);
+                    batch::seal(lanes, secrets.get_or_insert_with(Secrets::new), packets);
                 }
                 _ => packets.iter_mut().for_each(portable::seal),
             }
         }
-        zeroize_stack::<STACK>();
     }
 
     /// Opens every packet that is authentic, as [`Open::opened`] then says. A tag is compared before any plaintext is
     /// written; only ring, which does both at once, lends the target to plaintext until the call returns.
     pub fn open(self, packets: &mut [Open<'_>]) {
+        self.open_all(packets);
+        zeroize_stack::<STACK>();
+    }
+
+    #[inline(always)]
+    fn open_all(self, packets: &mut [Open<'_>]) {
+        // Wiped where it stands: to move it would leave a copy.
+        #[cfg(target_arch = "x86_64")]
+        let mut secrets = None;
         for packets in packets.chunks_mut(BATCH) {
             match self.0 {
                 #[cfg(target_arch = "x86_64")]
                 Way::Avx512(lanes) if avx512::pays(packets.iter().map(|packet| packet.head.length)) => {
-                    batch::open(lanes, packets);
+                    batch::open(lanes, secrets.get_or_insert_with(Secrets::new), packets);
                 }
                 #[cfg(target_arch = "x86_64")]
                 Way::Avx2(lanes) if avx2::pays(packets.iter().map(|packet| packet.head.length)) => {
-                    batch::open(lanes, packets);
+                    batch::open(lanes, secrets.get_or_insert_with(Secrets::new), packets);
                 }
                 _ => packets.iter_mut().for_each(portable::open),
             }
         }
-        zeroize_stack::<STACK>();
     }
 }

@@ -81,34 +81,34 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Keystream and one-time keys, wiped when dropped.
+/// Keystream and one-time keys, wiped when dropped: once for all packets of a call, as to clear them costs as much as a
+/// tenth of a short packet.
 #[repr(C, align(64))]
-struct Secrets<const KEYS: usize> {
+pub(super) struct Secrets {
     stream: [[u8; BLOCK]; PASS],
-    keys: [[u8; KEY_LENGTH]; KEYS],
+    keys: [[u8; KEY_LENGTH]; BATCH],
 }
 
-impl<const KEYS: usize> Secrets<KEYS> {
-    fn new() -> Self {
+impl Secrets {
+    pub fn new() -> Self {
         Self {
             stream: [[0; BLOCK]; PASS],
-            keys: [[0; KEY_LENGTH]; KEYS],
+            keys: [[0; KEY_LENGTH]; BATCH],
         }
     }
 }
 
-impl<const KEYS: usize> Drop for Secrets<KEYS> {
+impl Drop for Secrets {
     fn drop(&mut self) {
         self.stream.as_flattened_mut().zeroize();
         self.keys.as_flattened_mut().zeroize();
     }
 }
 
-impl<const KEYS: usize> ZeroizeOnDrop for Secrets<KEYS> {}
+impl ZeroizeOnDrop for Secrets {}
 
 /// Encrypts and tags up to [`BATCH`] packets; they are tagged in groups, as soon as they are through.
-pub(super) fn seal<L: Lanes>(lanes: L, packets: &mut [Seal<'_>]) {
-    let mut secrets = Secrets::<BATCH>::new();
+pub(super) fn seal<L: Lanes>(lanes: L, secrets: &mut Secrets, packets: &mut [Seal<'_>]) {
     let mut segments = [Segment::NONE; PASS];
     let mut dealer = Dealer::new(0, !0);
     let mut tagged = 0;
@@ -144,15 +144,14 @@ pub(super) fn seal<L: Lanes>(lanes: L, packets: &mut [Seal<'_>]) {
 }
 
 /// Verifies and decrypts up to [`BATCH`] packets.
-pub(super) fn open<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
+pub(super) fn open<L: Lanes>(lanes: L, secrets: &mut Secrets, packets: &mut [Open<'_>]) {
     for group in packets.chunks_mut(OPEN_GROUP) {
-        open_group(lanes, group);
+        open_group(lanes, secrets, group);
     }
 }
 
 /// Opens up to [`OPEN_GROUP`] packets. Of a packet that is not authentic no plaintext is ever made.
-fn open_group<L: Lanes>(lanes: L, packets: &mut [Open<'_>]) {
-    let mut secrets = Secrets::<OPEN_GROUP>::new();
+fn open_group<L: Lanes>(lanes: L, secrets: &mut Secrets, packets: &mut [Open<'_>]) {
     let mut segments = [Segment::NONE; PASS];
     // The first pass makes all keys, and keystream that is set aside.
     for (place, (segment, Open { head, .. })) in segments.iter_mut().zip(&*packets).enumerate() {
@@ -324,14 +323,18 @@ mod tests {
             sealed
         };
         let mut sources = sealed(&|jobs| jobs.iter_mut().for_each(portable::seal));
-        assert_eq!(sealed(&|jobs| super::seal(lanes, jobs)), sources, "{lengths:?}");
+        assert_eq!(
+            sealed(&|jobs| super::seal(lanes, &mut Secrets::new(), jobs)),
+            sources,
+            "{lengths:?}"
+        );
         let mut places: Vec<_> = texts
             .iter()
             .map(|text| [&text[..], &[0; TAG_LENGTH]].concat())
             .collect();
         let jobs = places.iter_mut().zip(1..);
         let jobs = jobs.map(|(place, counter)| Seal::in_place(&key, counter, place).unwrap());
-        super::seal(lanes, &mut jobs.collect::<Vec<_>>());
+        super::seal(lanes, &mut Secrets::new(), &mut jobs.collect::<Vec<_>>());
         assert_eq!(places, sources, "{lengths:?}");
 
         // The last is a forgery.
@@ -340,7 +343,7 @@ mod tests {
         let pairs = sources.iter().zip(&mut opened).zip(1..);
         let jobs = pairs.map(|((sealed, text), counter)| Open::new(&key, counter, sealed, text).unwrap());
         let mut jobs: Vec<_> = jobs.collect();
-        super::open(lanes, &mut jobs);
+        super::open(lanes, &mut Secrets::new(), &mut jobs);
         let (forgery, rest) = jobs.split_last().unwrap();
         assert!(!forgery.opened() && rest.iter().all(Open::opened), "{lengths:?}");
         let (forgery, rest) = opened.split_last().unwrap();
@@ -351,7 +354,7 @@ mod tests {
         let mut places = sources.clone();
         let jobs = places.iter_mut().zip(1..);
         let jobs = jobs.map(|(place, counter)| Open::in_place(&key, counter, place).unwrap());
-        super::open(lanes, &mut jobs.collect::<Vec<_>>());
+        super::open(lanes, &mut Secrets::new(), &mut jobs.collect::<Vec<_>>());
         for ((place, source), text) in places.iter().zip(&sources).zip(&opened) {
             assert_eq!(
                 place.split_at(text.len()),
