@@ -6,6 +6,7 @@ mod devices;
 mod flow_logs;
 mod flows;
 mod neighbours;
+mod overlays;
 mod policy;
 mod ports;
 mod punt;

@@ -14,6 +14,8 @@ use fastpath::held::{Hold, Released};
 use fastpath::interfaces::Interfaces;
 use fastpath::nodes::adjacency::{self, Adjacency};
 use fastpath::nodes::arp::{self, Arp};
+use fastpath::nodes::decapsulate::{self, Decapsulate};
+use fastpath::nodes::encapsulate::{self, Encapsulate};
 use fastpath::nodes::fragment::{Fragment, Recut};
 use fastpath::nodes::icmp_error::{self, IcmpError};
 use fastpath::nodes::inbound::{Handoff, Inject, Originate};
@@ -96,6 +98,10 @@ impl Shared<'_> {
         Adjacency::new(self.forwarding.clone())
     }
 
+    fn encapsulate(&self) -> Encapsulate {
+        Encapsulate::new(self.interfaces(), self.forwarding.clone())
+    }
+
     fn peer(&self) -> Peer {
         Peer::new(self.tunnels(), self.mailbox.clone())
     }
@@ -138,8 +144,6 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     let graph = &mut GraphBuilder::new();
     let parse = graph.node(Parse::new(shared.interfaces()));
     let reverse_path = graph.node(shared.reverse_path());
-    let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
-    let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
     let resume = graph.node(Resume);
     let route = graph.node(shared.route());
     let chain = Chain::new(graph, shared, None);
@@ -148,10 +152,12 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     let adjacency = graph.node(shared.adjacency());
     let icmp_error = graph.node(IcmpError::new(shared.interfaces(), shared.forwarding.clone()));
     let ends = Ends::new(graph, shared);
+    let encapsulate = graph.node(shared.encapsulate());
     // What we send ourselves takes the same way a second time, so that the graph has no cycle.
-    let route_own = own(graph, shared, &ends, "own");
+    let route_own = own(graph, shared, &ends, "own", encapsulate.into());
     let reject = reject(graph, icmp_error, route_own);
     let tunnel = tunnel(graph, shared, &ends, (adjacency, icmp_error, route_own, reject));
+    overlay(graph, shared, (local, adjacency, encapsulate), &tunnel);
 
     graph.source(PortIn, parse);
     graph.source(expiry(shared, worker), resume);
@@ -171,12 +177,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(reverse_path, reverse_path::Next::Route, route);
     graph.connect(reverse_path, reverse_path::Next::Flows, chain.first());
     graph.connect(fragment_ports, fragments::Next::Flows, chain.flows);
-    graph.connect(parse, parse::Next::Arp, arp);
-    graph.connect(parse, parse::Next::Ndp, ndp);
-    graph.connect(arp, arp::Next::Answer, ends.port_out);
-    graph.connect(arp, arp::Next::Learnt, ends.consumed);
-    graph.connect(ndp, ndp::Next::Answer, ends.port_out);
-    graph.connect(ndp, ndp::Next::Learnt, ends.consumed);
+    neighbours(graph, shared, &ends, parse);
     graph.connect(route, route::Next::Forward, adjacency);
     graph.connect(route, route::Next::Local, local);
     graph.connect(route, route::Next::Hold, ends.hold);
@@ -205,6 +206,18 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     std::mem::take(graph).build()
 }
 
+/// Who is where on the links.
+fn neighbours(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, parse: NodeId<Parse>) {
+    let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
+    let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
+    graph.connect(parse, parse::Next::Arp, arp);
+    graph.connect(parse, parse::Next::Ndp, ndp);
+    graph.connect(arp, arp::Next::Answer, ends.port_out);
+    graph.connect(arp, arp::Next::Learnt, ends.consumed);
+    graph.connect(ndp, ndp::Next::Answer, ends.port_out);
+    graph.connect(ndp, ndp::Next::Learnt, ends.consumed);
+}
+
 /// Where packets are refused: TCP is reset, other senders are told.
 fn reject(graph: &mut GraphBuilder, icmp_error: NodeId<IcmpError>, route_own: NodeId<Route>) -> NodeId<Reject> {
     let reject = graph.node(Reject);
@@ -214,7 +227,7 @@ fn reject(graph: &mut GraphBuilder, icmp_error: NodeId<IcmpError>, route_own: No
 }
 
 /// The way of packets of ours, about which no error is sent. Its edge into tunnels is still to be connected.
-fn own(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, suffix: &str) -> NodeId<Route> {
+fn own(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, suffix: &str, wrap: Target) -> NodeId<Route> {
     let route = graph.instance(shared.route(), suffix);
     let adjacency = graph.instance(shared.adjacency(), suffix);
     graph.connect(route, route::Next::Forward, adjacency);
@@ -222,6 +235,7 @@ fn own(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, suffix: &str)
     graph.connect(route, route::Next::Hold, ends.hold);
     graph.connect(route, route::Next::Unreachable, ends.undeliverable);
     graph.connect(adjacency, adjacency::Next::Transmit, ends.port_out);
+    graph.connect(adjacency, adjacency::Next::Wrap, wrap);
     graph.connect(adjacency, adjacency::Next::Hold, ends.hold);
     graph.connect(adjacency, adjacency::Next::Fragment, ends.fragment);
     graph.connect(adjacency, adjacency::Next::Expired, ends.undeliverable);
@@ -230,10 +244,26 @@ fn own(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, suffix: &str)
     route
 }
 
+/// The ways into tunnels that are ports with neighbours, and out of them: beside those of the others, with whom they share
+/// what is inside and outside.
+fn overlay(
+    graph: &mut GraphBuilder,
+    shared: &Shared<'_>,
+    (local, adjacency, encapsulate): (NodeId<Local>, NodeId<Adjacency>, NodeId<Encapsulate>),
+    tunnel: &Tunnel,
+) {
+    let decapsulate = graph.node(Decapsulate::new(shared.interfaces()));
+    graph.connect(local, local::Next::Wrapped, decapsulate);
+    graph.connect(decapsulate, decapsulate::Next::Inner, tunnel.parse);
+    graph.connect(adjacency, adjacency::Next::Wrap, encapsulate);
+    graph.connect(encapsulate, encapsulate::Next::Send, tunnel.route_outer);
+}
+
 /// The ways into the tunnels and out of them.
 struct Tunnel {
     peer: NodeId<Peer>,
     decrypt: NodeId<Decrypt>,
+    parse: NodeId<Parse>,
     route_outer: NodeId<Route>,
 }
 
@@ -247,9 +277,10 @@ fn tunnel(
     let peer = graph.node(shared.peer());
     let peer_own = graph.instance(shared.peer(), "own");
     let encrypt = graph.node(Encrypt::new(shared.tunnels(), shared.mailbox.clone()));
-    let route_outer = own(graph, shared, ends, "outer");
+    let route_outer = own(graph, shared, ends, "outer", ends.nested.into());
     let decrypt = graph.node(Decrypt::new(shared.tunnels(), shared.mailbox.clone()));
     let parse = graph.instance(Parse::new(shared.interfaces()), "inner");
+    let reverse_path = graph.instance(shared.reverse_path(), "inner");
     let route = graph.instance(shared.route(), "inner");
     let chain = Chain::new(graph, shared, Some("inner"));
     let local = graph.instance(Local::new(shared.interfaces()), "inner");
@@ -282,8 +313,9 @@ fn tunnel(
         reject,
     };
     chain.connect(graph, ends, &onwards);
-    // Which sources come out of a tunnel is for its peers' allowed IPs to say.
-    graph.connect(parse, parse::Next::Check, chain.first());
+    graph.connect(parse, parse::Next::Check, reverse_path);
+    graph.connect(reverse_path, reverse_path::Next::Route, route);
+    graph.connect(reverse_path, reverse_path::Next::Flows, chain.first());
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(route, route::Next::Forward, adjacency);
@@ -294,10 +326,12 @@ fn tunnel(
     graph.connect(local, local::Next::Answer, route_own);
     graph.connect(local, local::Next::AnswerOnLink, peer_own);
     graph.connect(local, local::Next::Tunnel, ends.nested);
+    graph.connect(local, local::Next::Wrapped, ends.nested);
     graph.connect(local, local::Next::Closed, icmp_error);
     Tunnel {
         peer,
         decrypt,
+        parse,
         route_outer,
     }
 }

@@ -102,6 +102,8 @@ pub enum LinkState {
     Complete = 1,
     /// It did not answer.
     Failed = 2,
+    /// It is known, and packets to it are wrapped for the way to the other end of its port's tunnel.
+    Wrapped = 3,
 }
 
 /// Half a cache line: what it takes to send to a neighbour.
@@ -138,6 +140,7 @@ impl Adjacency {
         match self.link >> 48 {
             0 => LinkState::Incomplete,
             1 => LinkState::Complete,
+            3 => LinkState::Wrapped,
             _ => LinkState::Failed,
         }
     }

@@ -3,6 +3,7 @@
 use crate::events::Mac;
 use crate::forwarding::Forwarding;
 use crate::meta::{Meta, PortId, VrfId};
+use crate::overlay::Overlays;
 use crate::wire::ndp;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -122,6 +123,8 @@ pub struct Interfaces {
     pub ports: Vec<Option<Interface>>,
     /// What tunnels listen on, on every address of ours.
     pub listeners: Vec<Listener>,
+    /// Tunnels that are ports with neighbours.
+    pub overlays: Overlays,
     /// Our addresses, to be found fast.
     pub own: OwnAddresses,
 }
@@ -189,7 +192,13 @@ impl Interfaces {
     /// These ports, and who listens.
     pub fn new(ports: Vec<Option<Interface>>, listeners: Vec<Listener>) -> Self {
         let own = OwnAddresses::of(ports.iter().flatten());
-        Self { ports, listeners, own }
+        let overlays = Overlays::default();
+        Self {
+            ports,
+            listeners,
+            overlays,
+            own,
+        }
     }
 
     /// The port, if it exists.

@@ -23,6 +23,7 @@ pub mod meta;
 pub mod neighbours;
 pub mod node;
 pub mod nodes;
+pub mod overlay;
 pub mod packet;
 pub mod picture;
 pub mod pool;

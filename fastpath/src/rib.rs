@@ -16,7 +16,7 @@ use crate::publish::{Publisher, Reader};
 use crate::qsbr::Qsbr;
 use ipnet::IpNet;
 use paths::{AdjacencyEntry, Freed, Indices, PathEntry};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -104,6 +104,8 @@ pub struct Rib {
     adjacencies: HashMap<(PortId, IpAddr), AdjacencyEntry>,
     links: HashMap<(PortId, IpAddr), (LinkState, Mac)>,
     ports: HashMap<PortId, (Mac, u16)>,
+    /// Ports whose neighbours are known without being asked: they are other ends of tunnels.
+    wrapped: HashSet<PortId>,
     free_paths: Indices,
     free_adjacencies: Indices,
     next_slot: u32,
@@ -129,6 +131,7 @@ impl Rib {
             adjacencies: HashMap::new(),
             links: HashMap::new(),
             ports: HashMap::new(),
+            wrapped: HashSet::new(),
             free_paths: Indices::new(PATHS),
             free_adjacencies: Indices::new(ADJACENCIES),
             next_slot: 0,
@@ -194,6 +197,30 @@ impl Rib {
         self.ports.insert(port, (mac, mtu));
         for (_, entry) in self.adjacencies.iter().filter(|(key, _)| key.0 == port) {
             self.forwarding.set_source(entry.index, mac, mtu);
+        }
+    }
+
+    /// Says whether whoever is behind a port is another end of its tunnel, and known without being asked.
+    pub fn set_wrapped(&mut self, port: PortId, wrapped: bool) {
+        let changed = match wrapped {
+            true => self.wrapped.insert(port),
+            false => self.wrapped.remove(&port),
+        };
+        if changed {
+            let entries = self.adjacencies.iter().filter(|(key, _)| key.0 == port);
+            let indices: Vec<u32> = entries.map(|(_, entry)| entry.index).collect();
+            let state = self.unasked(port);
+            indices
+                .into_iter()
+                .for_each(|index| self.forwarding.set_link(index, state, [0; 6]));
+        }
+    }
+
+    /// What is known of a neighbour behind a port before anything is known of itself.
+    fn unasked(&self, port: PortId) -> LinkState {
+        match self.wrapped.contains(&port) {
+            true => LinkState::Wrapped,
+            false => LinkState::Incomplete,
         }
     }
 

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use zerocopy::IntoBytes;
 
 use super::State;
+use super::ports::Port;
 use super::routes::host;
 use crate::resource::{self, NeighborSpec, Resource};
 use crate::store::Plan;
@@ -119,6 +120,8 @@ impl State {
 
     /// Tells adjacencies, and has a route of its own lead to the neighbour.
     fn set_link(&mut self, key: Key, state: LinkState, mac: [u8; 6]) {
+        let is_wrapped = state == LinkState::Complete && self.ports.get(key.0).is_some_and(Port::is_overlay);
+        let state = if is_wrapped { LinkState::Wrapped } else { state };
         self.rib.set_link(key.0, key.1, state, mac);
         self.write_own_route(key);
     }
@@ -181,6 +184,10 @@ impl State {
 
     /// Sends a question: to everybody, or to where the neighbour was.
     fn ask(&mut self, (port, wanted): Key, known: Option<[u8; 6]>) {
+        // Behind a tunnel nobody is asked: who is there is written down.
+        if self.ports.get(port).is_some_and(Port::is_overlay) {
+            return;
+        }
         if let Some(packet) = self.question(port, wanted, known) {
             self.send_from(port, &packet);
         }

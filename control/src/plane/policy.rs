@@ -15,7 +15,6 @@ use crate::program::felix::ToDataplane;
 use crate::program::policy::{Enforcement, PortInfo, Question};
 use crate::program::services::Place;
 use crate::refusal::Refusal;
-use crate::resource::Driver;
 use crate::show::explain::ExplainView;
 use crate::show::policies::{PolicyView, view};
 use crate::store::Plan;
@@ -74,7 +73,7 @@ impl State {
     pub(super) fn describe_ports(&mut self) {
         let mut ports: BTreeMap<PortId, PortInfo> = BTreeMap::new();
         for port in self.ports.iter() {
-            let names_device = matches!(port.spec.driver, Driver::Xdp | Driver::Tap);
+            let names_device = port.spec.driver.is_network_device() || port.spec.driver.is_overlay();
             let info = PortInfo {
                 name: port.name.clone(),
                 device: names_device.then(|| port.spec.device_name()),

@@ -1,5 +1,7 @@
 //! Ports: devices opened and closed, queues handed to workers, states followed.
 
+mod tunnels;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -18,7 +20,7 @@ use super::devices::too_small;
 use super::routes::host;
 use super::taps;
 use crate::refusal::Refusal;
-use crate::resource::{Driver, Kind, Mode, PortSpec, ProxyArp, Punt, Resource, Rpf, WireguardInterfaceSpec, ZeroCopy};
+use crate::resource::{Driver, Kind, Mode, PortSpec, ProxyArp, Punt, Resource, Rpf, ZeroCopy};
 use crate::store::{Plan, Planned};
 
 /// Entries of each of a socket's rings: what one TCP connection with Linux's largest receive buffer has on its way fits,
@@ -64,6 +66,11 @@ pub(super) struct Port {
 impl Port {
     pub fn is_tunnel(&self) -> bool {
         self.spec.driver == Driver::Wireguard
+    }
+
+    /// A tunnel with neighbours.
+    pub fn is_overlay(&self) -> bool {
+        self.spec.driver.is_overlay()
     }
 
     pub fn is_up(&self) -> bool {
@@ -155,45 +162,6 @@ impl Ports {
         self.list[at] = Some(port);
     }
 
-    /// Makes the port of a tunnel, or changes it.
-    pub fn set_tunnel(&mut self, name: &str, tunnel: &WireguardInterfaceSpec) {
-        let spec = PortSpec {
-            device: name.to_owned(),
-            driver: Driver::Wireguard,
-            mode: None,
-            zero_copy: None,
-            queues: 0,
-            mtu: tunnel.mtu,
-            vrf: tunnel.vrf.clone(),
-            addresses: tunnel.addresses.clone(),
-            punt: Punt::None,
-            vlan: None,
-            rpf: Rpf::Off,
-            proxy_arp: ProxyArp::Nobody,
-            netns: None,
-            host_addresses: vec![],
-        };
-        let id = self.id(name).unwrap_or_else(|| self.free_id());
-        self.insert(Port {
-            id,
-            name: name.to_owned(),
-            spec,
-            aliases: vec![],
-            mac: [0; 6],
-            backing: Some(Backing::Tunnel),
-            mode: String::new(),
-            running: true,
-            why: None,
-            counters: vec![],
-            closed: 0,
-        });
-    }
-
-    /// Gives up the port of a tunnel.
-    pub fn remove_tunnel(&mut self, name: &str) {
-        self.remove(name);
-    }
-
     fn remove(&mut self, name: &str) -> Option<Port> {
         let id = self.names.remove(name)?;
         self.list.get_mut(id.index()).and_then(Option::take)
@@ -280,6 +248,7 @@ impl State {
         self.close_port(name);
         if let Some(id) = self.ports.id(name) {
             self.forget_neighbours(id);
+            self.rib.set_wrapped(id, false);
             self.ports.remove(name);
         }
     }
@@ -318,6 +287,13 @@ impl State {
             return Ok(());
         };
         let old = port.spec.clone();
+        if old.driver != spec.driver && (old.driver.is_overlay() || spec.driver.is_overlay()) {
+            let reason = format!(
+                "is {} now; delete the port first to make it another kind",
+                old.driver.name()
+            );
+            return Err(Refusal::of_field(&planned.origin, "spec.driver", reason));
+        }
         if let Some(Backing::Device(device)) = &port.backing
             && spec.device == old.device
         {
@@ -336,6 +312,7 @@ impl State {
         let may_be_lost = port.spec.driver.is_network_device();
         let reopen = needs_reopening(&port.spec, spec) || (port.backing.is_none() && !may_be_lost);
         port.spec = spec.clone();
+        port.mac = spec.overlay_mac().unwrap_or(port.mac);
         if let (Some(Backing::Tap(device)), false) = (&port.backing, reopen) {
             taps::follow_mtu(device, spec)?;
         }
@@ -369,10 +346,13 @@ impl State {
                 let queues: Vec<Box<dyn Queue>> = vec![Box::new(queue)];
                 (Backing::Capture, queues, String::new())
             }
-            Driver::Wireguard => (Backing::Tunnel, vec![], String::new()),
+            Driver::Ipip | Driver::Vxlan | Driver::Wireguard => (Backing::Tunnel, vec![], String::new()),
             Driver::Tap => taps::open(&spec)?,
         };
-        let counters = self.workers.attach(id, queues);
+        let counters = match spec.driver.is_overlay() {
+            true => self.workers.counters(),
+            false => self.workers.attach(id, queues),
+        };
         let Some(port) = self.ports.get_mut(name) else {
             return Ok(());
         };
@@ -383,6 +363,7 @@ impl State {
                 (port.running, port.why) = (true, None)
             }
         }
+        port.mac = spec.overlay_mac().unwrap_or(port.mac);
         port.counters.extend(counters);
         port.mode = mode;
         port.backing = Some(backing);
@@ -454,6 +435,7 @@ impl State {
         ports
             .into_iter()
             .for_each(|(id, mac, mtu)| self.rib.set_port(id, mac, mtu));
+        self.know_ends();
         let tracked = self.is_tracked();
         if tracked {
             self.flows.back_memory();
@@ -464,7 +446,8 @@ impl State {
             .list
             .iter()
             .map(|port| port.as_ref().map(|port| port.interface(vrf(port), tracked)));
-        let interfaces = Interfaces::new(interfaces.collect(), self.listeners());
+        let mut interfaces = Interfaces::new(interfaces.collect(), self.listeners());
+        interfaces.overlays = self.overlays();
         if *self.interfaces.current() != interfaces {
             self.interfaces.publish(interfaces);
             self.place_node_ports();

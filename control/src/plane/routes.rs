@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::State;
 use super::ports::Port;
 use crate::refusal::Refusal;
-use crate::resource::{self, Kind, Resource, RouteSpec};
+use crate::resource::{self, Driver, Kind, Resource, RouteSpec};
 use crate::store::Plan;
 
 /// The routes that follow from the ports' addresses, as last written.
@@ -106,7 +106,8 @@ impl State {
     fn connect_but(&mut self, removed: &BTreeSet<&str>) -> Result<(), Full> {
         let mut wanted = Connected::new();
         for port in self.ports.iter().filter(|port| !removed.contains(port.name.as_str())) {
-            wanted.extend(connected_by(port, self.vrf(&port.spec.vrf)));
+            let behind = self.behind(port.id);
+            wanted.extend(connected_by(port, self.vrf(&port.spec.vrf), &behind));
         }
         let gone: Vec<_> = self
             .connected
@@ -174,8 +175,7 @@ impl State {
             match &hop.target {
                 resource::Target::Drop => return Target::Drop,
                 resource::Target::OnLink(name) => match self.ports.id(name) {
-                    Some(port) if self.ports.get(port).is_some_and(Port::is_tunnel) => return Target::Tunnel(port),
-                    Some(port) => return Target::OnLink(port),
+                    Some(port) => return self.behind(port),
                     None => return Target::Drop,
                 },
                 resource::Target::Table(name) => return Target::Table(self.vrf(name)),
@@ -195,7 +195,11 @@ impl State {
         if hops.is_empty() {
             return Target::Drop;
         }
-        let hop = |(port, address, weight)| Hop { port, address, weight };
+        let hop = |(port, address, weight)| Hop {
+            port,
+            address: self.end_of(port).unwrap_or(address),
+            weight,
+        };
         Target::Hops(hops.into_iter().map(hop).collect())
     }
 
@@ -212,7 +216,11 @@ impl State {
 /// The tables of routes that a resource names, and where.
 fn vrf_names(resource: &Resource) -> Vec<(&'static str, &String)> {
     match resource {
-        Resource::Port(object) => vec![("spec.vrf", &object.body.spec.vrf)],
+        Resource::Port(object) => {
+            let spec = &object.body.spec;
+            let outside = spec.transport_vrf.iter().map(|vrf| ("spec.transportVRF", vrf));
+            std::iter::once(("spec.vrf", &spec.vrf)).chain(outside).collect()
+        }
         Resource::Route(object) => {
             let others = object.body.spec.via.iter().filter_map(|hop| match &hop.target {
                 resource::Target::GatewayIn { vrf, .. } | resource::Target::Table(vrf) => Some(("spec.via", vrf)),
@@ -239,12 +247,14 @@ fn refuse(full: Full) -> Refusal {
 }
 
 /// The routes of one port: its addresses are ours, its subnets are on its link or behind it.
-fn connected_by(port: &Port, vrf: VrfId) -> Vec<((VrfId, IpNet), Target)> {
+fn connected_by(port: &Port, vrf: VrfId, behind: &Target) -> Vec<((VrfId, IpNet), Target)> {
     let mut routes = vec![];
-    if port.is_tunnel() {
-        // Neither neighbours nor broadcasts.
+    if port.is_tunnel() || port.spec.driver == Driver::Ipip {
+        // Neither broadcasts nor who has the address.
         for net in &port.spec.addresses {
-            routes.push(((vrf, net.trunc()), Target::Tunnel(port.id)));
+            if *behind != Target::Drop && net.prefix_len() < net.max_prefix_len() {
+                routes.push(((vrf, net.trunc()), behind.clone()));
+            }
             routes.push(((vrf, host(net.addr())), Target::Local));
         }
         return routes;

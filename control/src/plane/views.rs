@@ -440,7 +440,7 @@ fn port_view(state: &State, port: &Port) -> PortView {
         queues: spec.queues,
         mtu: spec.mtu,
         vrf: spec.vrf.clone(),
-        mac: if port.is_tunnel() {
+        mac: if port.is_tunnel() || port.mac == [0; 6] {
             String::new()
         } else {
             mac_text(port.mac)

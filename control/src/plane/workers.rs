@@ -193,6 +193,12 @@ impl Workers {
     }
 
     /// Has the queues of a port closed, and waits for that.
+    /// Counters of a port without queues, one for each worker.
+    pub fn counters(&self) -> Vec<(usize, Arc<QueueCounters>)> {
+        let numbers = 0..self.handles.len();
+        numbers.map(|number| (number, Arc::default())).collect()
+    }
+
     pub fn detach(&self, port: PortId) {
         for handle in &self.handles {
             handle.ask(Command::SetWay(port, Way::Nowhere));

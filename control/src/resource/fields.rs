@@ -86,6 +86,11 @@ pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAd
     })
 }
 
+/// An IP address that need not be there.
+pub(super) fn some_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
 /// A prefix whose host bits are zero: a set of destinations.
 pub(super) fn destination<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
     const EXPECTED: &str = "a prefix, such as 10.20.0.0/16 or fd00:20::/32";

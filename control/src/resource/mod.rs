@@ -11,6 +11,7 @@ pub mod kubernetes;
 mod link;
 mod metadata;
 mod neighbor;
+mod overlay;
 mod port;
 mod route;
 mod service;

@@ -25,6 +25,13 @@ pub struct NeighborSpec {
     pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: MacAddress,
+    /// On a Port of driver `vxlan`: the other end of the tunnel that it is behind. Default: the Port's `remote`.
+    #[serde(
+        default,
+        deserialize_with = "fields::some_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub remote: Option<IpAddr>,
 }
 
 impl Body for Neighbor {
@@ -55,7 +62,7 @@ impl Body for Neighbor {
     }
 
     fn check(&self) -> Result<(), Invalid> {
-        let NeighborSpec { port, address, mac } = &self.spec;
+        let NeighborSpec { port, address, mac, .. } = &self.spec;
         check_label(port).map_err(|reason| Invalid::at("spec.port", reason))?;
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
             return Err(Invalid::at(

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Claim, Invalid, ProxyArp, Rpf, check_label, fields};
+use super::{Body, Claim, Invalid, MacAddress, ProxyArp, Rpf, check_label, fields, overlay};
 
 /// The longest name of a network device: `IFNAMSIZ` less the closing zero (Linux `include/uapi/linux/if.h`).
 const DEVICE_NAME_BYTES: usize = 15;
+/// What an Ethernet carries (RFC 894).
+const ETHERNET_MTU: u16 = 1500;
 /// Where network namespaces have their names (ip-netns(8)).
 const NAMESPACES: &str = "/run/netns";
 
@@ -40,8 +42,8 @@ pub struct PortSpec {
     #[serde(default = "one_queue", deserialize_with = "fields::within::<_, 1, 64>")]
     pub queues: u16,
     /// The largest IP packet in bytes, 68 (RFC 791) to 1,774 (what a frame holds beside an Ethernet header with a tag).
-    /// Default 1,500.
-    #[serde(default = "ethernet_mtu", deserialize_with = "fields::within::<_, 68, 1774>")]
+    /// Default 1,500, for `ipip` and `vxlan` less what they put around a packet.
+    #[serde(default, deserialize_with = "fields::within::<_, 68, 1774>")]
     pub mtu: u16,
     /// The routing table the port belongs to. Default `default`.
     #[serde(default = "default_vrf")]
@@ -71,6 +73,33 @@ pub struct PortSpec {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub host_addresses: Vec<IpNet>,
+    /// `ipip` and `vxlan` only: the address of ours outside.
+    #[serde(
+        default,
+        deserialize_with = "fields::some_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub local: Option<IpAddr>,
+    /// `ipip` and `vxlan` only: the other end's address outside. Default: with `ipip` the gateway of a route, with `vxlan`
+    /// the `remote` of its Neighbor.
+    #[serde(
+        default,
+        deserialize_with = "fields::some_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub remote: Option<IpAddr>,
+    /// `ipip` and `vxlan` only: the routing table outside. Default `default`.
+    #[serde(default, rename = "transportVRF", skip_serializing_if = "Option::is_none")]
+    pub transport_vrf: Option<String>,
+    /// `vxlan` only: the number of the network, 1 to 16,777,215. Default 4,096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
+    /// `vxlan` only: the UDP port of both ends. Default 4,789.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_port: Option<u16>,
+    /// `vxlan` only: the Ethernet address that others know us by inside. Default: `02:4d`, and the end of `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
 }
 
 impl PortSpec {
@@ -109,6 +138,10 @@ pub enum Driver {
     Pcap,
     /// Rings in memory, for tests and benchmarks.
     Memory,
+    /// IP in IP.
+    Ipip,
+    /// VXLAN.
+    Vxlan,
     /// A tunnel. A [`WireguardInterface`](super::WireguardInterface) makes one; no Port can be written with it.
     #[serde(skip)]
     Wireguard,
@@ -122,8 +155,15 @@ impl Driver {
             Driver::Tap => "tap",
             Driver::Pcap => "pcap",
             Driver::Memory => "memory",
+            Driver::Ipip => "ipip",
+            Driver::Vxlan => "vxlan",
             Driver::Wireguard => "wireguard",
         }
+    }
+
+    /// Whether it is a tunnel with neighbours.
+    pub fn is_overlay(self) -> bool {
+        matches!(self, Driver::Ipip | Driver::Vxlan)
     }
 
     /// Whether `device` names a network device of the kernel.
@@ -210,7 +250,7 @@ impl Body for Port {
             Driver::Xdp | Driver::Tap => "network device",
             Driver::Pcap => "capture file",
             Driver::Memory => "memory device",
-            Driver::Wireguard => "tunnel",
+            Driver::Ipip | Driver::Vxlan | Driver::Wireguard => "tunnel",
         };
         let place = netns.as_ref().map_or(String::new(), |name| format!(" in netns {name}"));
         let (what, field) = match self.spec.vlan {
@@ -223,7 +263,17 @@ impl Body for Port {
             what: format!("address {} in vrf {vrf}", address.addr()),
             field: format!("spec.addresses[{at}]"),
         });
-        std::iter::once(device).chain(addresses).collect()
+        std::iter::once(device)
+            .chain(overlay::claim(&self.spec))
+            .chain(addresses)
+            .collect()
+    }
+
+    fn load(&mut self) -> Result<Vec<String>, Invalid> {
+        if self.spec.mtu == 0 {
+            self.spec.mtu = ETHERNET_MTU - overlay::overhead(&self.spec);
+        }
+        Ok(vec![])
     }
 
     fn check(&self) -> Result<(), Invalid> {
@@ -252,6 +302,7 @@ impl Body for Port {
         }
         check_vlan(spec)?;
         check_tap(spec)?;
+        overlay::check(spec)?;
         check_interface_addresses(&spec.addresses)
     }
 }
@@ -380,10 +431,6 @@ fn some_vlan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 
 fn one_queue() -> u16 {
     1
-}
-
-fn ethernet_mtu() -> u16 {
-    1500
 }
 
 pub(super) fn default_vrf() -> String {

@@ -1,5 +1,7 @@
 //! What must hold between resources, of the set a plan would result in.
 
+mod overlay;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             Resource::Port(port) => {
                 result.check_name(key, Kind::WireguardInterface)?;
                 result.check_vlan(key, &port.body.spec)?;
+                overlay::check_port(&result, key, &port.body.spec, &connected)?;
             }
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
@@ -198,7 +201,9 @@ impl<'a> Resulting<'a> {
                         return Err(self.refuse(key, &format!("spec.via[{at}].vrf"), &reason));
                     }
                 }
-                Target::GatewayBy { .. } | Target::OnLink(_) | Target::Drop => {}
+                Target::OnLink(port) => overlay::check_way(self, key, port, &format!("spec.via[{at}].port"))?,
+                Target::GatewayBy { gateway, port } => overlay::check_gateway(self, key, port, *gateway, at)?,
+                Target::Drop => {}
             }
         }
         Ok(())
@@ -241,6 +246,7 @@ impl<'a> Resulting<'a> {
         let own = connected
             .iter()
             .find(|own| *own.port == port && own.address.addr() == neighbor.spec.address);
+        overlay::check_neighbor(self, key, &neighbor.spec)?;
         match own {
             Some(own) => {
                 let reason = format!(

@@ -15,6 +15,7 @@ labels! {
     /// Where packets go.
     pub enum Next {
         Transmit = "transmit",
+        Wrap = "wrap",
         Hold = "unresolved",
         Fragment = "fragment",
         Expired = "hop-limit-expired": "The hop limit ran out; the sender is told.",
@@ -51,7 +52,8 @@ impl Node for Adjacency {
         batch.each(|mut packet| {
             let neighbour = forwarding.towards(packet.meta.adjacency).ok_or(Drop::NoAdjacency)?;
             match neighbour.state() {
-                LinkState::Complete => send(&mut packet, &neighbour),
+                LinkState::Complete => send(&mut packet, &neighbour, Next::Transmit),
+                LinkState::Wrapped => send(&mut packet, &neighbour, Next::Wrap),
                 LinkState::Incomplete => Ok(Next::Hold),
                 LinkState::Failed if packet.meta.flags.has(Flags::OWN) => Err(Drop::OwnUnreachable),
                 LinkState::Failed => {
@@ -68,7 +70,7 @@ impl Node for Adjacency {
 }
 
 #[inline(always)]
-fn send(packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
+fn send(packet: &mut Packet<'_>, neighbour: &Neighbour, next: Next) -> Result<Next, Drop> {
     let (meta, data) = packet.split();
     let is_v4 = meta.flags.has(Flags::IPV4);
     // `parse` has seen an Ethernet and a whole IP header, and so do the nodes that answer.
@@ -87,7 +89,7 @@ fn send(packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
         neighbour.write(link);
     }
     meta.egress = neighbour.port;
-    Ok(Next::Transmit)
+    Ok(next)
 }
 
 /// Takes one off the hop limit and adjusts the IPv4 checksum (RFC 1812 section 5.3.1, RFC 1624); false: none is left.

@@ -18,6 +18,7 @@ labels! {
         Answer = "answer",
         AnswerOnLink = "answer-on-link",
         Tunnel = "tunnel",
+        Wrapped = "wrapped",
         Closed = "closed": "Sent to a port or protocol of ours that nobody listens on; the sender is told.",
     }
     /// Why packets are dropped.
@@ -69,6 +70,13 @@ fn receive(interfaces: &Interfaces, packet: &mut Packet<'_>) -> Result<Next, Dro
         protocol::UDP if let Some(tunnel) = interfaces.listener(packet.meta.vrf, packet.meta.target.port) => {
             packet.meta.egress = tunnel;
             Ok(Next::Tunnel)
+        }
+        transport
+            if interfaces
+                .overlays
+                .hear(packet.meta.vrf, transport, packet.meta.target.port) =>
+        {
+            Ok(Next::Wrapped)
         }
         protocol::TCP | protocol::UDP => {
             packet.meta.complaint = Complaint::PortClosed as u8;

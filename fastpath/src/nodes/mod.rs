@@ -2,6 +2,8 @@
 
 pub mod adjacency;
 pub mod arp;
+pub mod decapsulate;
+pub mod encapsulate;
 pub mod fragment;
 pub mod icmp_error;
 pub mod inbound;

@@ -148,9 +148,9 @@ impl Rib {
         let index = self.free_adjacencies.take().ok_or(Full::Adjacencies)?;
         let (mac, mtu) = self.ports.get(&port).copied().unwrap_or(([0; 6], 0));
         self.forwarding.create(index, port, address, mac, mtu);
-        if let Some((state, mac)) = self.links.get(&(port, address)) {
-            self.forwarding.set_link(index, *state, *mac);
-        }
+        let known = self.links.get(&(port, address)).copied();
+        let (state, mac) = known.unwrap_or_else(|| (self.unasked(port), [0; 6]));
+        self.forwarding.set_link(index, state, mac);
         self.adjacencies
             .insert((port, address), AdjacencyEntry { index, paths: 1 });
         Ok(index)

@@ -80,11 +80,14 @@ fn rewrite(table: &Table, forwarding: &Forwarding, packet: &mut Packet<'_>) -> R
     let Some(neighbour) = forwarding.towards(packet.meta.adjacency) else {
         return elsewhere(table, packet);
     };
-    if neighbour.state() != LinkState::Complete {
-        translate(table, packet)?;
-        return Ok(Next::Forward);
+    match neighbour.state() {
+        LinkState::Complete => transmit(table, packet, &neighbour),
+        LinkState::Wrapped => forward(table, packet, &neighbour),
+        LinkState::Incomplete | LinkState::Failed => {
+            translate(table, packet)?;
+            Ok(Next::Forward)
+        }
     }
-    transmit(table, packet, &neighbour)
 }
 
 #[inline(always)]
@@ -105,6 +108,23 @@ fn transmit(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Re
     meta.egress = neighbour.port;
     translate(table, packet)?;
     Ok(Next::Transmit)
+}
+
+/// Into a tunnel with neighbours, if the packet fits: its sender is told otherwise, and knows it as it is.
+#[inline(never)]
+fn forward(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
+    let (meta, data) = packet.split();
+    let is_v4 = meta.flags.has(Flags::IPV4);
+    let head = data.first_chunk::<34>().ok_or(Drop::Short)?;
+    if meta.length() > neighbour.mtu() + ethernet::HEADER as u16 {
+        let may_cut = is_v4 && head[20] & (ipv4::DONT_FRAGMENT >> 8) as u8 == 0;
+        return too_big(table, packet, may_cut);
+    }
+    if head[if is_v4 { 22 } else { 21 }] <= 1 {
+        return expired(meta);
+    }
+    translate(table, packet)?;
+    Ok(Next::Forward)
 }
 
 /// To us, or into a tunnel.

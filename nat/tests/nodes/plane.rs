@@ -291,6 +291,7 @@ fn graph(
 fn last(graph: &mut GraphBuilder, adjacency: NodeId<Adjacency>, port_out: SinkId, consumed: SinkId) {
     use adjacency::Next;
     graph.connect(adjacency, Next::Transmit, port_out);
+    graph.connect(adjacency, Next::Wrap, port_out);
     for next in [
         Next::Hold,
         Next::Fragment,

@@ -4,6 +4,7 @@ mod changes;
 mod errors;
 mod headers;
 mod neighbours;
+mod overlays;
 mod proxies;
 mod routes;
 mod scale;

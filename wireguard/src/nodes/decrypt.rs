@@ -2,7 +2,7 @@
 //!
 //! All packets of a vector are opened in one call. Handshake messages go to control, as copies.
 
-use super::{ecn, mss};
+use super::mss;
 use crate::aead::{Aead, Key, Open};
 use crate::interface::{Current, Here, Interfaces};
 use crate::mailbox::{Letter, Mailbox};
@@ -18,7 +18,7 @@ use fastpath::packet::Packet;
 use fastpath::publish::Reader;
 use fastpath::trace::Seen;
 use fastpath::vector::BATCH_MAX;
-use fastpath::wire::{ethernet, ipv4, ipv6};
+use fastpath::wire::{ecn, ethernet, ipv4, ipv6};
 use std::net::SocketAddr;
 
 labels! {

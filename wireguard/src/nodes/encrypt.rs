@@ -3,7 +3,6 @@
 //! The packet stays in its place; headers are put in front and the tag behind. Packets of one peer that follow each
 //! other share a key and take their numbers together, in order; all of a vector are sealed in one call.
 
-use super::ecn;
 use crate::aead::{Aead, Key, Seal};
 use crate::interface::{Here, Interfaces};
 use crate::mailbox::Mailbox;
@@ -19,6 +18,7 @@ use fastpath::packet::Packet;
 use fastpath::publish::Reader;
 use fastpath::trace::Seen;
 use fastpath::vector::BATCH_MAX;
+use fastpath::wire::ecn;
 use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -195,6 +195,7 @@ fn prepare_all(
 fn prepare(packet: &mut Packet<'_>, run: &Run, counter: u64) -> Option<u8> {
     packet.pull(u16::from(packet.meta.network_offset));
     let is_v4 = packet.meta.flags.has(Flags::IPV4);
+    // DSCP stays inside: outside every packet is best effort, as with Linux, for it would tell more than the length does.
     let mark = ecn::of(packet.data(), is_v4);
     let padding = padding(packet.meta.length(), run.mtu);
     let tail = packet.extend(padding + TAG as u16).ok()?;

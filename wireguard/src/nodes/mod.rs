@@ -4,7 +4,6 @@
 //! Out of one: [`decrypt`].
 
 pub mod decrypt;
-pub mod ecn;
 pub mod encrypt;
 pub mod mss;
 pub mod park;

@@ -1,7 +1,6 @@
-//! Congestion marks across the tunnel (RFC 6040, normal mode). DSCP stays inside: outside every packet is best effort, as
-//! with Linux, for it would tell more about the packet than its length does.
+//! Congestion marks across tunnels (RFC 6040, normal mode).
 
-use fastpath::wire::checksum::replace_word;
+use super::checksum::replace_word;
 
 /// The two bits of a traffic class that are the mark.
 const MASK: u8 = 3;
@@ -46,7 +45,7 @@ pub fn set(packet: &mut [u8], is_v4: bool, mark: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fastpath::wire::checksum;
+    use crate::wire::checksum;
 
     #[test]
     fn the_table_of_the_rfc() {
