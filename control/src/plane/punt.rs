@@ -13,8 +13,10 @@ use std::ops::RangeInclusive;
 
 use fastpath::interfaces::Listener;
 use fastpath::meta::{PortId, VrfId};
+use fastpath::overlay::Wrapping;
 use fastpath::port::xdp::{Claim, Claims};
 use fastpath::rib::{Origin, Target};
+use fastpath::wire::protocol;
 use ipnet::IpNet;
 use nat::snat::{SHARED_IDENTIFIERS, SHARED_PORTS};
 
@@ -256,10 +258,24 @@ impl State {
                 let tunnels = listeners.iter().filter(|listener| listener.vrf == vrf);
                 let tunnels = tunnels.map(|Listener { udp_port, .. }| Claim::port(address, UDP, *udp_port));
                 let translated = ranges.iter().flat_map(|(ports, echo)| translated(address, ports, echo));
-                wanted.extend(tunnels.chain(translated).map(|claim| (claim, true)));
+                let wrapped = self.wrapped(address);
+                wanted.extend(tunnels.chain(translated).chain(wrapped).map(|claim| (claim, true)));
             }
         }
         wanted
+    }
+
+    /// What comes to tunnels that are ports.
+    fn wrapped(&self, address: IpAddr) -> Vec<Claim> {
+        let here = self.ports.iter().filter(|port| port.spec.local == Some(address));
+        let protocols = here.filter_map(|port| port.spec.wrapping());
+        let claims = protocols.flat_map(|wrapping| match wrapping {
+            Wrapping::Ip => vec![(protocol::IPV4, 0), (protocol::IPV6, 0)],
+            Wrapping::Vxlan { udp_port, .. } => vec![(protocol::UDP, udp_port)],
+        });
+        claims
+            .map(|(protocol, port)| Claim::port(address, protocol, port))
+            .collect()
     }
 
     /// What clients of a service send to.

@@ -20,6 +20,7 @@ const NAMESPACES: &str = "/run/netns";
 #[serde(deny_unknown_fields)]
 pub struct Port {
     /// What the port is.
+    #[serde(deserialize_with = "with_mtu")]
     pub spec: PortSpec,
 }
 
@@ -269,13 +270,6 @@ impl Body for Port {
             .collect()
     }
 
-    fn load(&mut self) -> Result<Vec<String>, Invalid> {
-        if self.spec.mtu == 0 {
-            self.spec.mtu = ETHERNET_MTU - overlay::overhead(&self.spec);
-        }
-        Ok(vec![])
-    }
-
     fn check(&self) -> Result<(), Invalid> {
         let spec = &self.spec;
         check_device(spec).map_err(|reason| Invalid::at("spec.device", reason))?;
@@ -423,6 +417,15 @@ fn check_interface_address(address: &IpNet) -> Result<(), String> {
     Err(format!(
         "{address} {what}; expected the address of one host with its prefix length, such as 10.1.0.1/24"
     ))
+}
+
+/// What a port carries, unless it is written, follows from its driver.
+fn with_mtu<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PortSpec, D::Error> {
+    let mut spec = PortSpec::deserialize(deserializer)?;
+    if spec.mtu == 0 {
+        spec.mtu = ETHERNET_MTU - overlay::overhead(&spec);
+    }
+    Ok(spec)
 }
 
 fn some_vlan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {

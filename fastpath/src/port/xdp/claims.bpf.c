@@ -23,8 +23,10 @@ static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF
 #define ICMP_HEADER 8
 
 #define ICMP 1
+#define IPV4_IN_IP 4
 #define TCP 6
 #define UDP 17
+#define IPV6_IN_IP 41
 #define ICMPV6 58
 #define SCTP 132
 #define UDPLITE 136
@@ -119,6 +121,8 @@ static ALWAYS_INLINE int fill_ipv4(struct claim *claim, const __u8 *header, cons
 		return 1;
 	if (has_ports(protocol))
 		set_port(claim, protocol, transport + 2);
+	else if (protocol == IPV4_IN_IP || protocol == IPV6_IN_IP)
+		claim->protocol = protocol;
 	else if (protocol == ICMP && transport[0] == 0)
 		set_port(claim, ICMP, transport + 4);
 	else if (protocol == ICMP && (transport[0] == 3 || transport[0] == 11 || transport[0] == 12))

@@ -33,7 +33,7 @@ pub enum Claim {
     Ports {
         /// The address.
         address: IpAddr,
-        /// The IP protocol: TCP, UDP, UDP-Lite, SCTP, ICMP or ICMPv6.
+        /// The IP protocol: TCP, UDP, UDP-Lite, SCTP, ICMP or ICMPv6. IP in IPv4 has the one port 0.
         protocol: u8,
         /// The first of them.
         first: u16,
