@@ -133,6 +133,7 @@ pub fn text(plane: &dyn Plane) -> String {
             }
         }
     }
+    limits(&mut page, &ports);
     let runtime = plane.runtime();
     for (name, kind, help, value) in NODES {
         page.family(name, kind, help);
@@ -190,6 +191,35 @@ pub fn text(plane: &dyn Plane) -> String {
         page.sample(name, &labels, drop.packets);
     }
     page.0
+}
+
+/// What limits of ports dropped.
+fn limits(page: &mut Page, ports: &[PortView]) {
+    let name = "margay_port_limited_total";
+    page.family(
+        name,
+        "counter",
+        "Packets dropped because a limit was exceeded, since the limits are such.",
+    );
+    for (port, limits) in ports.iter().filter_map(|port| Some((port, port.limits.as_ref()?))) {
+        let directions = [("ingress", &limits.ingress), ("egress", &limits.egress)];
+        for (direction, limit) in directions
+            .into_iter()
+            .filter_map(|(name, limit)| Some((name, limit.as_ref()?)))
+        {
+            let reasons = [
+                ("bandwidth", limit.bandwidth_drops),
+                ("packet-rate", limit.packet_rate_drops),
+            ];
+            for (reason, packets) in reasons {
+                page.sample(
+                    name,
+                    &[("port", &port.name), ("direction", direction), ("reason", reason)],
+                    packets,
+                );
+            }
+        }
+    }
 }
 
 struct Page(String);

@@ -10,6 +10,7 @@ mod overlays;
 mod policy;
 mod ports;
 mod punt;
+mod qos;
 mod routes;
 mod services;
 mod taps;
@@ -160,6 +161,7 @@ struct State {
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
     punting: punt::Punting,
+    policing: qos::Policing,
     policy: Enforcement,
     flow_logs: Arc<FlowLogs>,
     agent: Agent,
@@ -188,8 +190,7 @@ impl State {
         let (arena, frames) = Arena::over(umem.clone()).map_err(|error| fail("cannot set frames aside")(&error))?;
         let pool = Pool::new(arena, frames);
         let qsbr = Arc::new(Qsbr::new(options.cores.len() + 1)); // the last place is control's own
-        let fib = table(FIB_BYTES, &qsbr, "routes")?;
-        let forwarding = Arc::new(Forwarding::default());
+        let (fib, forwarding) = (table(FIB_BYTES, &qsbr, "routes")?, Arc::<Forwarding>::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
         let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone());
         let flows = reserved(flows, "flows")?;
@@ -246,6 +247,7 @@ impl State {
             flow_logs: Arc::new(FlowLogs::new(flows.tracking.table.clone(), policy.all_reports())),
             flows,
             punting: punt::Punting::default(),
+            policing: qos::Policing::default(),
             policy,
             agent: policy::agent(&options.place),
             trace: Trace::default(),

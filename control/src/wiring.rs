@@ -22,6 +22,7 @@ use fastpath::nodes::inbound::{Handoff, Inject, Originate};
 use fastpath::nodes::local::{self, Local};
 use fastpath::nodes::ndp::{self, Ndp};
 use fastpath::nodes::parse::{self, Parse};
+use fastpath::nodes::police::{self, Police};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
 use fastpath::nodes::proxy::Ways;
@@ -143,7 +144,6 @@ impl Ends {
 pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, WiringError> {
     let graph = &mut GraphBuilder::new();
     let parse = graph.node(Parse::new(shared.interfaces()));
-    let reverse_path = graph.node(shared.reverse_path());
     let resume = graph.node(Resume);
     let route = graph.node(shared.route());
     let chain = Chain::new(graph, shared, None);
@@ -173,9 +173,7 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     graph.connect(resume, resume::Next::Route, route);
     graph.connect(parse, parse::Next::Route, route);
     graph.connect(parse, parse::Next::Flows, chain.first());
-    graph.connect(parse, parse::Next::Check, reverse_path);
-    graph.connect(reverse_path, reverse_path::Next::Route, route);
-    graph.connect(reverse_path, reverse_path::Next::Flows, chain.first());
+    checks(graph, shared, parse, (route, chain.first().into()));
     graph.connect(fragment_ports, fragments::Next::Flows, chain.flows);
     neighbours(graph, shared, &ends, parse);
     graph.connect(route, route::Next::Forward, adjacency);
@@ -216,6 +214,24 @@ fn neighbours(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, parse:
     graph.connect(arp, arp::Next::Learnt, ends.consumed);
     graph.connect(ndp, ndp::Next::Answer, ends.port_out);
     graph.connect(ndp, ndp::Next::Learnt, ends.consumed);
+}
+
+/// What some ports ask of their packets before those are routed, or looked up among connections.
+fn checks(
+    graph: &mut GraphBuilder,
+    shared: &Shared<'_>,
+    parse: NodeId<Parse>,
+    (route, flows): (NodeId<Route>, Target),
+) {
+    let police = graph.node(Police::new(shared.interfaces()));
+    let reverse_path = graph.node(shared.reverse_path());
+    graph.connect(parse, parse::Next::Police, police);
+    graph.connect(parse, parse::Next::Check, reverse_path);
+    graph.connect(police, police::Next::Route, route);
+    graph.connect(police, police::Next::Flows, flows);
+    graph.connect(police, police::Next::Check, reverse_path);
+    graph.connect(reverse_path, reverse_path::Next::Route, route);
+    graph.connect(reverse_path, reverse_path::Next::Flows, flows);
 }
 
 /// Where packets are refused: TCP is reset, other senders are told.
@@ -316,6 +332,8 @@ fn tunnel(
     graph.connect(parse, parse::Next::Check, reverse_path);
     graph.connect(reverse_path, reverse_path::Next::Route, route);
     graph.connect(reverse_path, reverse_path::Next::Flows, chain.first());
+    // A tunnel's own port has no limits.
+    graph.connect(parse, parse::Next::Police, no_link);
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(route, route::Next::Forward, adjacency);

@@ -4,9 +4,11 @@ use crate::events::Mac;
 use crate::forwarding::Forwarding;
 use crate::meta::{Meta, PortId, VrfId};
 use crate::overlay::Overlays;
+use crate::qos::Limiter;
 use crate::wire::ndp;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// One port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Interface {
     pub reverse_path: ReversePath,
     /// For whom it answers on its link beside itself.
     pub proxy: Proxy,
+    /// How much may come in.
+    pub limiter: Option<Arc<Limiter>>,
 }
 
 /// Whether a way has to lead back to a packet's source (RFC 3704).

@@ -6,6 +6,7 @@ use crate::meta::PortId;
 use crate::nodes::fragment::Pieces;
 use crate::pool::Frames;
 use crate::port::{Queue, QueueCounters};
+use crate::qos::{self, Exceeded, Limiter};
 use crate::ring::Producer;
 use crate::vector::{BATCH_MAX, Vector};
 use crate::vlan::{self, Vlan};
@@ -43,6 +44,8 @@ pub enum Way {
     Handoff(u16),
     /// As a VLAN, by its number among those known, over the port of its link.
     Vlan(u16),
+    /// As much as a limit allows, by its number among those known.
+    Limited(u16),
 }
 
 struct Attached {
@@ -62,12 +65,22 @@ struct Neighbour {
     outbox: Vec<FrameIndex>,
 }
 
+/// How much may leave by a port.
+struct Limited {
+    port: PortId,
+    limiter: Arc<Limiter>,
+    /// How it leaves. Another worker's queue is limited by that worker.
+    way: Way,
+}
+
 /// The queues a worker owns, and how it reaches the ports of others.
 #[derive(Default)]
 pub struct Queues {
     attached: Vec<Attached>,
     ways: Vec<Way>,
     vlans: Vec<Vlan>,
+    limits: Vec<Limited>,
+    now_ns: u64,
     neighbours: Vec<Option<Neighbour>>,
     turn: usize,
 }
@@ -142,7 +155,8 @@ impl Queues {
     fn find_ways(&mut self) {
         for (slot, attached) in self.attached.iter().enumerate() {
             let way = if attached.up { Way::Here(slot) } else { Way::Nowhere };
-            self.ways[attached.port.index()] = way;
+            let limits = &mut self.limits;
+            self.ways[attached.port.index()] = limited(limits, attached.port, way);
         }
     }
 
@@ -151,7 +165,29 @@ impl Queues {
         if self.ways.len() <= port.index() {
             self.ways.resize(port.index() + 1, Way::Nowhere);
         }
-        self.ways[port.index()] = way;
+        self.ways[port.index()] = limited(&mut self.limits, port, way);
+    }
+
+    /// Has no more leave by a port than this allows.
+    pub(crate) fn limit(&mut self, port: PortId, limiter: Option<Arc<Limiter>>) {
+        let known: Vec<_> = self.limits.drain(..).collect();
+        // Their numbers change.
+        for Limited { port, way, .. } in &known {
+            self.ways[port.index()] = *way;
+        }
+        let way = self.way(port);
+        let kept = known.into_iter().filter(|limited| limited.port != port);
+        let new = limiter.map(|limiter| Limited { port, limiter, way });
+        self.limits = kept.chain(new).collect();
+        for at in 0..self.limits.len() {
+            let Limited { port, way, .. } = self.limits[at];
+            self.set_way(port, way);
+        }
+    }
+
+    /// What time it is in this turn.
+    pub(crate) fn set_now_ns(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
     }
 
     /// Whether a queue of the port is here.
@@ -210,9 +246,35 @@ impl Queues {
                 _ => return Err((frame, Refused::Down)),
             },
             Way::Vlan(at) => return self.stage_tagged(frames, usize::from(at), frame),
+            Way::Limited(at) => return self.stage_limited(frames, usize::from(at), frame),
             Way::Nowhere => return Err((frame, Refused::Down)),
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn stage_limited(
+        &mut self,
+        frames: &mut Frames,
+        at: usize,
+        mut frame: FrameIndex,
+    ) -> Result<(), (FrameIndex, Refused)> {
+        let limited = &self.limits[at];
+        let mut packet = frames.packet(&mut frame);
+        let passed = match qos::is_of_link(packet.data()) {
+            true => Ok(()),
+            false => limited.limiter.pass(self.now_ns, packet.meta.data_length),
+        };
+        match (passed, limited.way) {
+            (Err(exceeded), _) => Err((frame, Refused::Limited(exceeded))),
+            (Ok(()), Way::Here(slot)) => {
+                self.attached[slot].outbox.push(frame);
+                Ok(())
+            }
+            (Ok(()), Way::Vlan(at)) => self.stage_tagged(frames, usize::from(at), frame),
+            // No other way is limited.
+            (Ok(()), _) => Err((frame, Refused::Down)),
+        }
     }
 
     #[inline(never)]
@@ -320,4 +382,19 @@ pub(crate) enum Refused {
     NoRoom,
     TransmitFull,
     HandoffFull,
+    Limited(Exceeded),
+}
+
+/// How packets to a port leave, as its limit allows; and the limit remembers how that is.
+fn limited(limits: &mut [Limited], port: PortId, way: Way) -> Way {
+    match limits.iter_mut().enumerate().find(|(_, limited)| limited.port == port) {
+        None => way,
+        Some((at, limited)) => {
+            limited.way = way;
+            match way {
+                Way::Here(_) | Way::Vlan(_) => Way::Limited(at as u16),
+                way => way,
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::node::Turn;
 use crate::nodes::fragment::{PIECES_MAX, Pieces};
 use crate::pool::{Frames, Pool};
 use crate::port::{Queue, QueueCounters};
+use crate::qos::Limiter;
 use crate::qsbr::Qsbr;
 use crate::ring::Producer;
 use crate::trace::Tracer;
@@ -86,6 +87,8 @@ pub enum Command {
     SetWay(PortId, Way),
     /// Send packets to a port, if its queues are here; or drop them, for its link is down.
     SetUp(PortId, bool),
+    /// Have no more leave by a port than this allows.
+    Limit(PortId, Option<Arc<Limiter>>),
     /// Arm a trace.
     Trace(Option<Tracer>),
     /// Arm a capture, or end it.
@@ -320,6 +323,7 @@ impl Run {
                 Command::SetWay(port, way) if !self.local.queues.owns(port) => self.local.queues.set_way(port, way),
                 Command::SetWay(..) => {}
                 Command::SetUp(port, up) => self.local.queues.set_up(port, up),
+                Command::Limit(port, limiter) => self.local.queues.limit(port, limiter),
                 Command::Trace(tracer) => self.graph.trace(tracer),
                 Command::Capture(capture) => self.graph.capture(capture),
                 Command::Sample(done) => {
@@ -331,6 +335,7 @@ impl Run {
     }
 
     fn once(&mut self) -> usize {
+        self.local.queues.set_now_ns(self.turn.now_ns);
         let carried = self.graph.turn(&self.turn, &self.arena, &mut self.local);
         self.local.queues.flush(&mut self.local.frames);
         self.qsbr.turn(usize::from(self.turn.worker));

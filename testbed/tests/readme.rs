@@ -124,6 +124,7 @@ fn the_resources_in_other_pages_can_be_read() {
         "docs/ports.md",
         "docs/services.md",
         "docs/policy.md",
+        "docs/qos.md",
         "docs/routing.md",
     ] {
         let fences = fences(&text(page), "yaml");

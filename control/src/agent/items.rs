@@ -176,6 +176,7 @@ fn workload_endpoint(metadata: &Metadata, body: &WorkloadEndpoint) -> Endpoint {
             .iter()
             .map(IpNet::to_string)
             .collect(),
+        qos_controls: spec.qos_controls.clone().map(Box::new),
     };
     Endpoint::Workload(id, endpoint)
 }

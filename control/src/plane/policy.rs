@@ -63,6 +63,7 @@ impl State {
             self.track();
             self.flows.tracking.generation.advance();
         }
+        self.enforce_limits();
         for warning in self.policy.take_warnings() {
             tracing::warn!("{warning}");
         }

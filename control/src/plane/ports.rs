@@ -98,6 +98,7 @@ impl Port {
                 Rpf::Loose => ReversePath::Loose,
                 Rpf::Strict => ReversePath::Strict,
             },
+            limiter: None,
             proxy: match &self.spec.proxy_arp {
                 ProxyArp::Nobody => Proxy::Nobody,
                 ProxyArp::Routed => Proxy::Routed,
@@ -441,11 +442,10 @@ impl State {
             self.flows.back_memory();
         }
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
-        let interfaces = self
-            .ports
-            .list
-            .iter()
-            .map(|port| port.as_ref().map(|port| port.interface(vrf(port), tracked)));
+        let interfaces = self.ports.list.iter().map(|port| {
+            port.as_ref()
+                .map(|port| self.policing.over(port, port.interface(vrf(port), tracked)))
+        });
         let mut interfaces = Interfaces::new(interfaces.collect(), self.listeners());
         interfaces.overlays = self.overlays();
         if *self.interfaces.current() != interfaces {

@@ -37,6 +37,7 @@ use ports::Ports;
 use sets::{Sets, Told};
 
 use super::felix::{self, ToDataplane};
+use crate::resource::QosControls;
 
 /// The most warnings that are kept between two calls of [`Enforcement::take_warnings`].
 const WARNINGS_MAX: usize = 100;
@@ -230,6 +231,12 @@ impl Enforcement {
     /// The ports that it knows of.
     pub fn ports(&self) -> impl Iterator<Item = PortId> {
         self.ports.iter().map(|(port, _)| port)
+    }
+
+    /// The workload behind a port, as `namespace/pod`, and its limits, as they are in force.
+    pub fn limits_behind(&self, port: PortId) -> Option<(&str, &QosControls)> {
+        let (id, workload) = self.ports.workload_behind(port)?;
+        Some((&id.workload_id, workload.qos_controls.as_deref()?))
     }
 
     /// Puts into force what has come since the last time. Whether anything did: verdicts made before are stale then.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Claim, Invalid, MacAddress, ProxyArp, Rpf, check_label, fields, overlay};
+use super::{Body, Claim, Invalid, MacAddress, ProxyArp, QosControls, Rpf, check_label, fields, overlay};
 
 /// The longest name of a network device: `IFNAMSIZ` less the closing zero (Linux `include/uapi/linux/if.h`).
 const DEVICE_NAME_BYTES: usize = 15;
@@ -101,6 +101,9 @@ pub struct PortSpec {
     /// `vxlan` only: the Ethernet address that others know us by inside. Default: `02:4d`, and the end of `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddress>,
+    /// How much may be sent by the port (ingress of who is behind it), and come in by it (egress). Default: not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<QosControls>,
 }
 
 impl PortSpec {
@@ -297,6 +300,7 @@ impl Body for Port {
         check_vlan(spec)?;
         check_tap(spec)?;
         overlay::check(spec)?;
+        check_qos(spec)?;
         check_interface_addresses(&spec.addresses)
     }
 }
@@ -320,6 +324,24 @@ fn check_vlan(spec: &PortSpec) -> Result<(), Invalid> {
         }
         None => Ok(()),
     }
+}
+
+/// A port counts no connections.
+fn check_qos(spec: &PortSpec) -> Result<(), Invalid> {
+    let Some(qos) = &spec.qos else { return Ok(()) };
+    if matches!(spec.driver, Driver::Ipip | Driver::Vxlan) {
+        let reason = "is not for tunnels; limit the port that the tunnel leaves by, or the workloads";
+        return Err(Invalid::at("spec.qos", reason));
+    }
+    let counted = [
+        ("ingressMaxConnections", qos.ingress_max_connections),
+        ("egressMaxConnections", qos.egress_max_connections),
+    ];
+    if let Some((name, _)) = counted.iter().find(|(_, limit)| *limit != 0) {
+        let reason = "is for a WorkloadEndpoint only; leave it out for a Port";
+        return Err(Invalid::at(format!("spec.qos.{name}"), reason));
+    }
+    qos.check("spec.qos")
 }
 
 /// What only driver tap has.

@@ -46,6 +46,47 @@ pub struct PortView {
     /// What was lost between the kernel and the graph, for drivers `xdp` and `tap`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<SocketView>,
+    /// How much may go by it and come, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsView>,
+}
+
+/// The limits of a port, and of the workload behind it: of each kind the lower one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsView {
+    /// The workload behind the port, as `namespace/pod`, where it has limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Of what is sent to who is behind the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<LimitView>,
+    /// Of what comes from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<LimitView>,
+}
+
+/// Limits of one direction, and what was dropped for them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitView {
+    /// Bits a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
+    /// Bits at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// Bits a second while the burst lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peakrate: Option<u64>,
+    /// Packets a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_rate: Option<u64>,
+    /// Packets at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_burst: Option<u64>,
+    /// Packets dropped for their bits, since the limits are such.
+    pub bandwidth_drops: u64,
+    /// Packets dropped for their number.
+    pub packet_rate_drops: u64,
 }
 
 /// Whether packets can come and go.
@@ -117,7 +158,47 @@ pub fn table(ports: &Vec<PortView>) -> String {
     if !sockets.is_empty() {
         let _ = write!(text, "\n{sockets}");
     }
+    let limits = limits(ports);
+    if !limits.is_empty() {
+        let _ = write!(text, "\n{limits}");
+    }
     text
+}
+
+fn limits(ports: &[PortView]) -> Table {
+    let headings = [
+        "NAME",
+        "ENDPOINT",
+        "LIMITED",
+        ">BITS/S",
+        ">BURST",
+        ">PACKETS/S",
+        ">BURST",
+        ">OVER BITS",
+        ">OVER PACKETS",
+    ];
+    let mut table = Table::new(&headings);
+    for (port, limits) in ports.iter().filter_map(|port| Some((port, port.limits.as_ref()?))) {
+        let directions = [("ingress", &limits.ingress), ("egress", &limits.egress)];
+        for (direction, limit) in directions
+            .into_iter()
+            .filter_map(|(name, limit)| Some((name, limit.as_ref()?)))
+        {
+            let rate = |rate: Option<u64>| rate.map_or_else(|| "-".to_owned(), number).into();
+            table.row([
+                port.name.as_str().into(),
+                limits.endpoint.as_deref().unwrap_or("-").into(),
+                direction.into(),
+                rate(limit.bandwidth),
+                rate(limit.burst),
+                rate(limit.packet_rate),
+                rate(limit.packet_burst),
+                Cell::alarm(limit.bandwidth_drops),
+                Cell::alarm(limit.packet_rate_drops),
+            ]);
+        }
+    }
+    table
 }
 
 fn traffic(ports: &[PortView]) -> Table {

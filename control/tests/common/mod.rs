@@ -10,7 +10,6 @@ use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
 use control::connections::{Connections, Hands};
 use control::flow_logs::FlowLogs;
-use control::intent::Intent;
 use control::program::policy::Question;
 use control::refusal::Refusal;
 use control::server::{Limits, Server};
@@ -362,6 +361,7 @@ fn port(name: &str, why: Option<&str>) -> PortView {
             rx_ring_full: 12,
             ..SocketView::default()
         }),
+        limits: None,
     }
 }
 
@@ -391,7 +391,7 @@ impl Running {
         };
         let metrics = server.metrics_address().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let intent = Arc::new(Intent::new(plane.clone()));
+        let intent = Arc::new(control::intent::Intent::new(plane.clone()));
         let thread = std::thread::spawn(move || {
             runtime.block_on(server.serve(intent, async {
                 let _ = stopped.await;

@@ -3,6 +3,7 @@
 mod bad;
 mod bounds;
 mod good;
+mod limits;
 mod plans;
 
 use control::resource::Source;

@@ -25,6 +25,7 @@ labels! {
         Arp = "arp",
         Ndp = "ndp",
         Check = "reverse-path",
+        Police = "limited",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -95,6 +96,7 @@ impl Node for Parse {
                     is_vlan: interface.is_vlan,
                     vrf: interface.vrf,
                     next: match interface.reverse_path {
+                        _ if interface.limiter.is_some() => Next::Police,
                         ReversePath::Off if interface.tracked => Next::Flows,
                         ReversePath::Off => Next::Route,
                         ReversePath::Loose | ReversePath::Strict => Next::Check,

@@ -4,6 +4,7 @@ use crate::batch::Delivery;
 use crate::labels;
 use crate::local::{Local, Refused};
 use crate::node::{Never, Sink, Turn};
+use crate::qos::Exceeded;
 use crate::trace::Seen;
 
 labels! {
@@ -12,6 +13,8 @@ labels! {
         Down = "port-down": "The port it would leave by is down or gone.",
         Full = "transmit-full": "The transmit ring of its port is full: the link is slower than what is sent to it.",
         NoRoom = "vlan-no-room": "The frame has no room for the VLAN tag.",
+        Bandwidth = "bandwidth-limit": "Its port or the endpoint behind it is sent more bits a second than it may get.",
+        PacketRate = "packet-rate-limit": "Its port or the endpoint behind it is sent more packets a second than it may get.",
         HandoffFull = "handoff-full": "The ring to the worker that owns its port is full.",
     }
 }
@@ -48,6 +51,8 @@ fn reason(refused: Refused) -> Drop {
         Refused::Down => Drop::Down,
         Refused::NoRoom => Drop::NoRoom,
         Refused::TransmitFull => Drop::Full,
+        Refused::Limited(Exceeded::Bandwidth) => Drop::Bandwidth,
+        Refused::Limited(Exceeded::PacketRate) => Drop::PacketRate,
         Refused::HandoffFull => Drop::HandoffFull,
     }
 }

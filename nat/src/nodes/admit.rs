@@ -132,11 +132,20 @@ struct Moment<'a> {
 
 impl<'a> Moment<'a> {
     fn admit(&mut self, group: &mut Group, batch: &mut Batch<'_, Admit>, places: Range<usize>) {
-        let Group { places: opened, news, made } = group;
-        (opened.clear(), news.clear(), made.clear());
+        let Group {
+            places: opened,
+            news,
+            made,
+        } = group;
+        opened.clear();
+        news.clear();
+        made.clear();
         for place in places {
             match self.plan(&mut batch.packet(place)) {
-                Ok(Some(new)) => (opened.push(place), news.push(new)).1,
+                Ok(Some(new)) => {
+                    opened.push(place);
+                    news.push(new);
+                }
                 Ok(None) => batch.decide(place, Ok(Next::Rewrite)),
                 Err(reason) => batch.decide(place, Err(reason)),
             }

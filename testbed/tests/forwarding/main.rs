@@ -3,6 +3,7 @@
 mod changes;
 mod errors;
 mod headers;
+mod limits;
 mod neighbours;
 mod overlays;
 mod proxies;

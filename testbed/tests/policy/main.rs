@@ -3,6 +3,7 @@
 
 mod counters;
 mod flow_logs;
+mod limits;
 mod messages;
 mod oracle;
 mod recommend;

@@ -27,6 +27,7 @@ impl Ports {
             vni: None,
             udp_port: None,
             mac: None,
+            qos: None,
         };
         let id = self.id(name).unwrap_or_else(|| self.free_id());
         self.insert(Port {

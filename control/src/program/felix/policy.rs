@@ -2,6 +2,7 @@
 //! come before what refers to them, and go after it.
 
 use super::IpVersion;
+use crate::resource::QosControls;
 
 /// What the members of a set are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -206,6 +207,8 @@ pub struct WorkloadEndpoint {
     pub ipv6_nat: Vec<NatInfo>,
     /// It may send from these, too.
     pub allow_spoofed_source_prefixes: Vec<String>,
+    /// How much may go to it, and come from it.
+    pub qos_controls: Option<Box<QosControls>>,
 }
 
 /// An address outside that stands for one inside.

@@ -143,6 +143,14 @@ impl Ports {
         self.described.get(&port)?.who.as_ref()
     }
 
+    /// The workload behind a port.
+    pub(super) fn workload_behind(&self, port: PortId) -> Option<(&WorkloadEndpointId, &WorkloadEndpoint)> {
+        match self.who(port)? {
+            Who::Workload(id) => self.workloads.get_key_value(id),
+            Who::Host(_) | Who::Open => None,
+        }
+    }
+
     pub(super) fn host(&self, id: &str) -> Option<&HostEndpoint> {
         self.hosts.get(id)
     }

@@ -247,10 +247,11 @@ fn address_or_prefix(text: &str) -> Option<IpNet> {
     net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-struct NumberOrText<T> {
-    expected: &'static str,
-    number: fn(u64) -> Option<T>,
-    text: fn(&str) -> Option<T>,
+/// A number, or a text that stands for one.
+pub(in crate::resource) struct NumberOrText<T> {
+    pub(in crate::resource) expected: &'static str,
+    pub(in crate::resource) number: fn(u64) -> Option<T>,
+    pub(in crate::resource) text: fn(&str) -> Option<T>,
 }
 
 impl<T> Visitor<'_> for NumberOrText<T> {

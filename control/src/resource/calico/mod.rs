@@ -11,7 +11,7 @@ mod staged_kubernetes;
 mod tier;
 mod workload_endpoint;
 
-pub(in crate::resource) use fields::nets;
+pub(in crate::resource) use fields::{NumberOrText, nets};
 pub use fields::{Ports, Protocol};
 pub(crate) use fields::{check_subdomain, excerpt};
 pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec};

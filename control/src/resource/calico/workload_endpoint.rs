@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::fields::{self, Protocol};
 use super::host_endpoint::{check_port, check_profiles};
-use crate::resource::{Body, Claim, Invalid, MacAddress, Metadata};
+use crate::resource::{Body, Claim, Invalid, MacAddress, Metadata, QosControls};
 
 /// The body of a WorkloadEndpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,9 +68,9 @@ pub struct WorkloadEndpointSpec {
     /// Prefixes it may send from, beside its addresses.
     #[serde(deserialize_with = "fields::nets", skip_serializing_if = "Vec::is_empty")]
     pub allow_spoofed_source_prefixes: Vec<IpNet>,
-    /// Limits of rate and of connections. Accepted as Calico has it; means nothing here yet.
+    /// How much may go to it, and come from it. Default: not limited.
     #[serde(rename = "qosControls", skip_serializing_if = "Option::is_none")]
-    pub qos_controls: Option<Value>,
+    pub qos_controls: Option<QosControls>,
 }
 
 /// An address outside that stands for one inside.
@@ -197,6 +196,9 @@ impl Body for WorkloadEndpoint {
                 let reason = format!("{} is no address of the endpoint's ipNetworks", nat.internal_ip);
                 return Err(Invalid::at(format!("spec.ipNATs[{at}].internalIP"), reason));
             }
+        }
+        if let Some(qos) = &spec.qos_controls {
+            qos.check("spec.qosControls")?;
         }
         check_profiles(&spec.profiles)?;
         for (at, port) in spec.ports.iter().enumerate().filter(|(_, port)| !port.name.is_empty()) {
