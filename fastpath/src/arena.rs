@@ -115,15 +115,14 @@ impl Arena {
         }
     }
 
-    /// Asks the cache for the meta of a frame and for the bytes where packets start.
+    /// Asks the cache for the bytes of a frame where packets start. Its meta the source has just written.
     #[inline(always)]
     pub(crate) fn prefetch(&self, index: &FrameIndex) {
         let at = index.0 as usize;
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: prefetching is a hint and faults on no address; the offsets lie in both mappings anyway.
+        // SAFETY: prefetching is a hint and faults on no address; the offset lies in the mapping anyway.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.metas.base().cast::<Meta>().add(at).as_ptr().cast());
             _mm_prefetch::<_MM_HINT_T0>(self.base.add(at * FRAME_SIZE + usize::from(HEADROOM)).as_ptr().cast());
         }
         #[cfg(not(target_arch = "x86_64"))]

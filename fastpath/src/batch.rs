@@ -12,8 +12,10 @@ use std::marker::PhantomData;
 pub(crate) const DROP: u8 = 0x80;
 /// A packet nobody decided.
 pub(crate) const UNDECIDED: u8 = 0xff;
-/// How far ahead of the packet being decided the next ones are asked into the cache.
-const AHEAD: usize = 8;
+/// How far ahead of the packet being decided the next ones are asked into the cache. Frames lie 2 KiB apart, so that the
+/// starts of all packets share two sets of a first-level cache: sixteen lines where it has eight ways, and asking for
+/// eight packets more threw out what was not yet read (7 cycles a packet in `parse`).
+const AHEAD: usize = 4;
 
 /// A node's view of its vector: it reads and edits packets, and names their fate.
 pub struct Batch<'a, N: Node> {
@@ -78,8 +80,9 @@ impl<'a, N: Node> Batch<'a, N> {
     #[inline(always)]
     pub fn each_cold(&mut self, mut decide: impl FnMut(Packet<'_>) -> Result<N::Next, N::Drop>) {
         let (arena, frames) = (self.arena, self.frames);
-        frames.iter().take(AHEAD).for_each(|frame| arena.prefetch(frame));
-        let mut ahead = frames.iter().skip(AHEAD);
+        let (first, rest) = frames.split_at(AHEAD.min(frames.len()));
+        first.iter().for_each(|frame| arena.prefetch(frame));
+        let mut ahead = rest.iter();
         self.each(|packet| {
             if let Some(frame) = ahead.next() {
                 arena.prefetch(frame);

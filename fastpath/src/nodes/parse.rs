@@ -70,7 +70,7 @@ struct Receiver<'a> {
     port: PortId,
     own: &'a OwnAddresses,
     is_vlan: bool,
-    /// Its link address, the first byte lowest.
+    /// See [`link_address`].
     mac: u64,
     vrf: VrfId,
     /// Where its packets go, and how they are marked.
@@ -86,12 +86,12 @@ impl Node for Parse {
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let interfaces = self.interfaces.refresh();
         let mut receiver = None;
-        batch.each_cold(|mut packet| {
+        batch.each_cold(|packet| {
             let port = packet.meta.port;
             if receiver.as_ref().is_none_or(|known: &Receiver<'_>| known.port != port) {
                 receiver = interfaces.get(port).map(|interface| Receiver {
                     port,
-                    mac: interface.mac.iter().rfold(0, |bits, byte| bits << 8 | u64::from(*byte)),
+                    mac: link_address(&interface.mac),
                     own: &interfaces.own,
                     is_vlan: interface.is_vlan,
                     vrf: interface.vrf,
@@ -105,7 +105,7 @@ impl Node for Parse {
                 });
             }
             match &receiver {
-                Some(receiver) => parse(receiver, &mut packet),
+                Some(receiver) => parse(receiver, packet),
                 None => Err(Drop::UnknownPort),
             }
         });
@@ -127,41 +127,50 @@ impl Node for Parse {
     }
 }
 
+/// Six bytes as a number, to be compared at once.
 #[inline(always)]
-fn parse(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn link_address(bytes: &[u8; 6]) -> u64 {
+    u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], 0, 0])
+}
+
+/// The packet is taken by value and handed on in parts, so that the compiler keeps it in registers.
+#[inline(always)]
+fn parse(receiver: &Receiver<'_>, mut packet: Packet<'_>) -> Result<Next, Drop> {
     let (meta, data) = packet.split();
     let Some(head) = data.first_chunk::<{ ethernet::HEADER }>() else {
         return Err(Drop::Runt);
     };
-    let target = u64::from_le_bytes([head[0], head[1], head[2], head[3], head[4], head[5], 0, 0]);
+    let target = u64::from_le_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
     meta.vrf = receiver.vrf;
-    meta.flags.set(receiver.mark);
     meta.network_offset = ethernet::HEADER as u8;
-    if target != receiver.mac {
+    let ether_type = u16::from_be_bytes([head[12], head[13]]);
+    let mut mark = receiver.mark.and(Flags::IPV4.when(ether_type == ethernet::IPV4));
+    if target << 16 != receiver.mac << 16 {
         if head[0] & 1 == 0 {
             return Err(Drop::ForeignMac);
         }
-        meta.flags.set(Flags::TO_MANY);
+        mark.set(Flags::TO_MANY);
     }
-    match u16::from_be_bytes([head[12], head[13]]) {
+    meta.flags.set(mark);
+    match ether_type {
         ethernet::IPV4 => {
             let length = parse_v4(meta, receiver.own, &data[ethernet::HEADER..])?;
-            if meta.flags.has(Flags::TO_MANY) {
+            if mark.has(Flags::TO_MANY) {
                 return Err(Drop::LinkBroadcast);
             }
-            packet.truncate(ethernet::HEADER as u16 + length);
+            packet.meta.data_length = ethernet::HEADER as u16 + length;
             Ok(receiver.next)
         }
         ethernet::IPV6 => {
             let (next, length) = parse_v6(meta, receiver.own, &data[ethernet::HEADER..])?;
-            if next == Next::Route && meta.flags.has(Flags::TO_MANY) {
+            if next == Next::Route && mark.has(Flags::TO_MANY) {
                 return Err(Drop::LinkBroadcast);
             }
-            packet.truncate(ethernet::HEADER as u16 + length);
+            packet.meta.data_length = ethernet::HEADER as u16 + length;
             Ok(if next == Next::Route { receiver.next } else { next })
         }
         ethernet::ARP => Ok(Next::Arp),
-        vlan::TAG | vlan::SERVICE_TAG => tagged(receiver, packet),
+        vlan::TAG | vlan::SERVICE_TAG => tagged(receiver, packet.meta, packet.frame),
         _ => Err(Drop::UnknownEtherType),
     }
 }
@@ -169,12 +178,13 @@ fn parse(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop>
 /// A tag that no port took: with number 0 it says a priority and nothing else (IEEE 802.1Q section 6.9).
 #[cold]
 #[inline(never)]
-fn tagged(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn tagged(receiver: &Receiver<'_>, meta: &mut Meta, frame: &mut [u8]) -> Result<Next, Drop> {
+    let mut packet = Packet { meta, frame };
     let data = packet.data();
     match vlan::id_of(data) {
         _ if receiver.is_vlan || vlan::is_stacked(data) => Err(Drop::VlanStack),
         Some(0) => {
-            vlan::untag(packet);
+            vlan::untag(&mut packet);
             parse(receiver, packet)
         }
         Some(_) => Err(Drop::VlanUnknown),
@@ -182,7 +192,7 @@ fn tagged(receiver: &Receiver<'_>, packet: &mut Packet<'_>) -> Result<Next, Drop
     }
 }
 
-/// Returns the packet's length from the IP header on.
+/// Returns the packet's length from the IP header on, which `data` has.
 #[inline(always)]
 fn parse_v4(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<u16, Drop> {
     let Some((bytes, rest)) = data.split_first_chunk::<{ ipv4::HEADER }>() else {
@@ -193,10 +203,9 @@ fn parse_v4(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<u16, Dro
     };
     let total = header.total_length.get();
     meta.protocol = header.protocol;
-    meta.flags.set(Flags::IPV4);
     let is_fragment = header.fragment.get() & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET) != 0;
     let length = usize::from(total).wrapping_sub(ipv4::HEADER);
-    let ports = match rest.first_chunk::<8>() {
+    let (ports, hashed) = match rest.first_chunk::<8>() {
         Some(head)
             if (8..=rest.len()).contains(&length)
                 && header.version_length == 0x45
@@ -204,23 +213,25 @@ fn parse_v4(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<u16, Dro
                 && sums_up(bytes) =>
         {
             meta.transport_offset = ipv4::HEADER as u8;
-            ports(header.protocol, head, length)?
+            let ports = ports(header.protocol, head, length)?;
+            (ports, (header.protocol, ports))
         }
-        _ => unusual_ports(meta, header, data)?,
+        _ => {
+            let ports = unusual_ports(meta, header, data)?;
+            let whole = (header.protocol, ports);
+            (ports, if is_fragment { (0, (0, 0)) } else { whole })
+        }
     };
     meta.source = Endpoint::v4(header.source, ports.0);
     meta.target = Endpoint::v4(header.target, ports.1);
     let (source, target) = (u32::from_be_bytes(header.source), u32::from_be_bytes(header.target));
-    check_v4_addresses(source, target)?;
+    if !(is_unicast(source) & is_unicast(target)) {
+        return Err(not_unicast(source, target));
+    }
     if own.has_v4(meta.vrf, source) {
         return Err(Drop::OwnSource);
     }
-    let addresses = u64::from(source) << 32 | u64::from(target);
-    meta.hash = if is_fragment {
-        hash(addresses, 0, 0, (0, 0))
-    } else {
-        hash(addresses, 0, header.protocol, ports)
-    };
+    meta.hash = hash(u64::from(source) << 32 | u64::from(target), 0, hashed.0, hashed.1);
     Ok(total)
 }
 
@@ -253,40 +264,44 @@ fn unusual_ports(meta: &mut Meta, header: &ipv4::Header, data: &[u8]) -> Result<
     }
 }
 
-/// Whether the checksum of a header without options is right.
+/// Whether the checksum of a header without options is right: the sum of its words with end-around carry is a multiple
+/// of 0xffff, in whatever width and byte order it is made, and not 0, for a header has a version (RFC 1071 section 2).
 #[inline(always)]
 fn sums_up(header: &[u8; ipv4::HEADER]) -> bool {
-    let word = |at: usize| {
-        u64::from(u32::from_ne_bytes([
-            header[at],
-            header[at + 1],
-            header[at + 2],
-            header[at + 3],
-        ]))
-    };
-    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum == 0xffff
+    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let double = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+    let (sum, carry) = double(0).overflowing_add(double(8));
+    let (sum, end_carry) = sum.overflowing_add(u64::from(word(16)) + u64::from(carry));
+    (sum + u64::from(end_carry)).is_multiple_of(0xffff)
 }
 
-/// RFC 1812 section 5.3.7, RFC 6890.
+/// By the first byte, whether an IPv4 address is one that a host may have (RFC 1812 section 5.3.7, RFC 6890).
+const IS_UNICAST: [bool; 256] = {
+    let mut is_unicast = [false; 256];
+    let mut first = 1;
+    while first < 224 {
+        is_unicast[first] = first != 127;
+        first += 1;
+    }
+    is_unicast
+};
+
 #[inline(always)]
-fn check_v4_addresses(source: u32, target: u32) -> Result<(), Drop> {
-    const NOT_UNICAST: u32 = 0xe000_0000;
-    let special = |address: u32| matches!(address >> 24, 0 | 127);
-    if source >= NOT_UNICAST || special(source) {
-        return Err(Drop::MartianSource);
+fn is_unicast(address: u32) -> bool {
+    IS_UNICAST[(address >> 24) as usize]
+}
+
+/// Which of the two addresses is not one of a host.
+#[cold]
+fn not_unicast(source: u32, target: u32) -> Drop {
+    if !is_unicast(source) {
+        return Drop::MartianSource;
     }
-    if target >= NOT_UNICAST {
-        // Class E but for the broadcast address is reserved.
-        let is_group = target >> 28 == 0xe || target == u32::MAX;
-        return Err(if is_group { Drop::Multicast } else { Drop::MartianTarget });
-    }
-    if special(target) {
-        Err(Drop::MartianTarget)
+    // Class E but for the broadcast address is reserved.
+    if target >> 28 == 0xe || target == u32::MAX {
+        Drop::Multicast
     } else {
-        Ok(())
+        Drop::MartianTarget
     }
 }
 
@@ -336,20 +351,36 @@ fn short_ports(transport: u8, payload: &[u8]) -> Result<(u16, u16), Drop> {
 /// `length` bytes.
 #[inline(always)]
 fn ports(transport: u8, head: &[u8; 8], length: usize) -> Result<(u16, u16), Drop> {
+    if transport == protocol::UDP || transport == protocol::TCP && length >= 20 {
+        return Ok((word(head, 0), word(head, 2)));
+    }
+    other_ports(transport, head, length)
+}
+
+#[inline(never)]
+fn other_ports(transport: u8, head: &[u8; 8], length: usize) -> Result<(u16, u16), Drop> {
     if length < least_header(transport) {
         return Err(Drop::TransportTruncated);
     }
-    let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     Ok(match transport {
-        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDP_LITE => (word(0), word(2)),
-        protocol::ICMP if matches!(head[0], icmp::v4::ECHO_REQUEST | icmp::v4::ECHO_REPLY) => (word(4), word(0)),
-        protocol::ICMPV6 if matches!(head[0], icmp::v6::ECHO_REQUEST | icmp::v6::ECHO_REPLY) => (word(4), word(0)),
-        protocol::ICMP | protocol::ICMPV6 => (0, word(0)),
+        protocol::SCTP | protocol::UDP_LITE => (word(head, 0), word(head, 2)),
+        protocol::ICMP if matches!(head[0], icmp::v4::ECHO_REQUEST | icmp::v4::ECHO_REPLY) => {
+            (word(head, 4), word(head, 0))
+        }
+        protocol::ICMPV6 if matches!(head[0], icmp::v6::ECHO_REQUEST | icmp::v6::ECHO_REPLY) => {
+            (word(head, 4), word(head, 0))
+        }
+        protocol::ICMP | protocol::ICMPV6 => (0, word(head, 0)),
         _ => (0, 0),
     })
 }
 
-/// Returns where to go and the packet's length from the IP header on. Not inlined, so that IPv4 has the registers.
+#[inline(always)]
+fn word(head: &[u8; 8], at: usize) -> u16 {
+    u16::from_be_bytes([head[at], head[at + 1]])
+}
+
+/// Returns where to go and the packet's length from the IP header on, which `data` has. Not inlined, so that IPv4 has the registers.
 #[inline(never)]
 fn parse_v6(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<(Next, u16), Drop> {
     let Ok((header, _)) = ipv6::Header::ref_from_prefix(data) else {
@@ -445,15 +476,13 @@ fn check_v6_addresses(source: &[u8; 16], target: &[u8; 16], next: Next) -> Resul
     }
 }
 
-/// A hash of the flow: two folded multiplications. Equal for all packets of one direction, and not a secret. Fragments
-/// are hashed by their addresses alone, for only the first one has ports: all of a packet's take one way.
+/// A hash of the flow, of the half of its addresses that `source` is and of the rest: two multiplications. Equal for all
+/// packets of one direction, and not a secret. Fragments are hashed by their addresses alone, for only the first one has
+/// ports: all of a packet's take one way.
 #[inline(always)]
 fn hash(source: u64, target: u64, protocol: u8, ports: (u16, u16)) -> u32 {
-    let fold = |one: u64, other: u64| {
-        let product = u128::from(one) * u128::from(other);
-        (product as u64) ^ (product >> 64) as u64
-    };
     let ports = u64::from(ports.0) << 32 | u64::from(ports.1) << 16 | u64::from(protocol);
-    let mixed = fold(source ^ 0x9e37_79b9_7f4a_7c15, ports ^ 0xa076_1d64_78bd_642f);
-    (fold(mixed ^ target, 0xe703_7ed1_a0b4_28db) >> 32) as u32
+    let product = u128::from(source ^ 0x9e37_79b9_7f4a_7c15) * u128::from(ports ^ 0xa076_1d64_78bd_642f);
+    let mixed = (product as u64) ^ (product >> 64) as u64 ^ target;
+    (mixed.wrapping_mul(0xe703_7ed1_a0b4_28db) >> 32) as u32
 }
