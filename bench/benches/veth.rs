@@ -1,6 +1,8 @@
 //! Forwarding over veth beside the kernel: two hosts in namespaces, sender and receiver on core 0, the router on core 1.
 //! `cargo bench -p bench --bench veth`; needs root.
 
+#[path = "veth/bare.rs"]
+mod bare;
 #[path = "veth/sender.rs"]
 mod sender;
 
@@ -18,6 +20,8 @@ const HOST_CORE: usize = 0;
 const ROUTER_CORE: usize = 1;
 /// Times each figure is taken.
 const RUNS: usize = 5;
+/// Packets a second that a bare AF_XDP loop passes on the machine of the goals.
+const BARE_LOOP: f64 = 0.57e6;
 /// One of them.
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -40,10 +44,10 @@ spec: { destination: 10.20.0.0/16, via: [{ gateway: 10.2.0.2 }] }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, device, mac] = arguments.as_slice()
-        && flag == sender::FLAG
-    {
-        return sender::run(device, mac);
+    match arguments.as_slice() {
+        [flag, device, mac, rate] if flag == sender::FLAG => return sender::run(device, mac, rate),
+        [flag, from, to, mac] if flag == bare::FLAG => return bare::run(from, to, mac),
+        _ => {}
     }
     let missing = testbed::need_root()
         .or_else(|| testbed::need_programs(&["ip", "ethtool", "iperf3", "ping", "taskset"]))
@@ -71,10 +75,29 @@ fn compare() -> Result<(), Error> {
     let plane = margay.lab.margay(&margay.router, RESOURCES, &arguments)?;
     margay.measure("Margay", &|| plane_time(&plane))?;
     println!("{}", plane.command(["show", "runtime"])?.stdout);
+    println!("{}", plane.command(["show", "ports"])?.stdout);
     println!("{}", plane.command(["show", "drops"])?.stdout);
     plane.stop()?;
     drop(margay);
+    bare_loop()?;
     Network::new(true)?.measure("kernel", &softirq_time)
+}
+
+/// What the same sockets pass without a data plane between them.
+fn bare_loop() -> Result<(), Error> {
+    let network = Network::new(false)?;
+    let program = std::env::current_exe().unwrap_or_default();
+    let mac = network.right.mac("eth0")?;
+    let mut bare = network.router.on_core(ROUTER_CORE).spawn([
+        program.as_os_str(),
+        bare::FLAG.as_ref(),
+        "left0".as_ref(),
+        "right0".as_ref(),
+        mac.as_ref(),
+    ])?;
+    bare.wait_for_line(bare::READY, WINDOW)?;
+    network.datagrams("bare loop", f64::INFINITY, &|| bare.cpu())?;
+    network.datagrams("bare loop", BARE_LOOP, &|| bare.cpu())
 }
 
 /// Processor time used so far, in user mode and in the kernel.
@@ -136,7 +159,8 @@ impl Network {
 
     fn measure(&self, who: &str, used: &dyn Fn() -> Result<Used, Error>) -> Result<(), Error> {
         self.latency(who)?;
-        self.datagrams(who, used)?;
+        self.datagrams(who, f64::INFINITY, used)?;
+        self.datagrams(who, BARE_LOOP, used)?;
         self.stream(who, used)
     }
 
@@ -157,8 +181,8 @@ impl Network {
         Ok(())
     }
 
-    /// As many small packets as one core can send.
-    fn datagrams(&self, who: &str, used: &dyn Fn() -> Result<Used, Error>) -> Result<(), Error> {
+    /// So many small packets a second, or as many as one core can send.
+    fn datagrams(&self, who: &str, rate: f64, used: &dyn Fn() -> Result<Used, Error>) -> Result<(), Error> {
         let program = std::env::current_exe().unwrap_or_default();
         let mac = self.router.mac("left0")?;
         let sender = self.left.spawn([
@@ -166,6 +190,7 @@ impl Network {
             sender::FLAG.as_ref(),
             "eth0".as_ref(),
             mac.as_ref(),
+            rate.to_string().as_ref(),
         ])?;
         std::thread::sleep(Duration::from_secs(1));
         let (mut offered, mut forwarded, mut user, mut system) = (vec![], vec![], vec![], vec![]);
@@ -185,7 +210,11 @@ impl Network {
             system.push((after.3.1 - before.3.1).as_nanos() as f64 / packets);
         }
         drop(sender);
-        let scenario = "60-byte UDP from one core";
+        let scenario = if rate.is_finite() {
+            &format!("60-byte UDP, {} M packets/s", rate / 1e6)
+        } else {
+            "60-byte UDP from one core"
+        };
         record(
             TABLE,
             scenario,
