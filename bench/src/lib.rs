@@ -8,3 +8,7 @@ pub mod routes;
 pub mod spread;
 pub mod traffic;
 pub mod tunnel;
+
+/// As in `margay`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
