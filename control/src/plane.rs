@@ -49,7 +49,7 @@ use crate::flow_logs::FlowLogs;
 use crate::program::policy::Enforcement;
 use crate::program::services::Place;
 use crate::refusal::Refusal;
-use crate::resource::{NeighborSpec, RouteSpec};
+use crate::resource::{NeighborSpec, Object, Route};
 use crate::store::Plan;
 use ports::Ports;
 use routes::Connected;
@@ -157,7 +157,7 @@ struct State {
     ports: Ports,
     vrfs: HashMap<String, VrfId>,
     connected: Connected,
-    routes: BTreeMap<String, RouteSpec>,
+    routes: BTreeMap<String, Arc<Object<Route>>>,
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
     punting: punt::Punting,

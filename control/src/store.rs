@@ -101,7 +101,7 @@ impl Plan {
 pub struct Store {
     resources: BTreeMap<Key, Arc<Resource>>,
     /// Who has what only one can have, so that a plan costs what it changes and not what the store holds.
-    claims: HashMap<String, Key>,
+    claims: HashMap<Box<str>, Arc<Resource>>,
     allowed: Allowed,
 }
 
@@ -131,13 +131,14 @@ impl Store {
         self.allowed.commit(plan);
         let before = plan.changes.iter().filter_map(|planned| planned.before.as_ref());
         for claim in before.flat_map(|resource| resource.claims()) {
-            self.claims.remove(&claim.what);
+            self.claims.remove(claim.what.as_str());
         }
         for Planned { key, after, .. } in &plan.changes {
             match after {
                 Some(resource) => {
+                    let claims = resource.claims().into_iter();
                     self.claims
-                        .extend(resource.claims().into_iter().map(|claim| (claim.what, key.clone())));
+                        .extend(claims.map(|claim| (claim.what.into(), resource.clone())));
                     self.resources.insert(key.clone(), resource.clone());
                 }
                 None => {

@@ -49,7 +49,7 @@ impl State {
 
     /// Where routes by a port lead to.
     fn gateways(&self, name: &str) -> HashSet<IpAddr> {
-        let hops = self.routes.values().flat_map(|spec| &spec.via);
+        let hops = self.routes.values().flat_map(|route| &route.body.spec.via);
         let gateway = |hop: &resource::Hop| match &hop.target {
             resource::Target::GatewayBy { gateway, port } if port == name => Some(*gateway),
             _ => None,

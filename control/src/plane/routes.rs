@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fastpath::interfaces::shares_prefix;
 use fastpath::meta::{PortId, VrfId};
@@ -11,7 +12,7 @@ use ipnet::IpNet;
 use super::State;
 use super::ports::Port;
 use crate::refusal::Refusal;
-use crate::resource::{self, Driver, Kind, Resource, RouteSpec};
+use crate::resource::{self, Driver, Kind, Object, Resource, Route, RouteSpec};
 use crate::store::Plan;
 
 /// The routes that follow from the ports' addresses, as last written.
@@ -22,11 +23,15 @@ pub(super) fn host(address: IpAddr) -> IpNet {
     IpNet::from(address)
 }
 
-fn route_spec(resource: Option<&std::sync::Arc<Resource>>) -> Option<&RouteSpec> {
+fn route(resource: Option<&Arc<Resource>>) -> Option<&Arc<Object<Route>>> {
     match resource.map(AsRef::as_ref) {
-        Some(Resource::Route(object)) => Some(&object.body.spec),
+        Some(Resource::Route(object)) => Some(object),
         _ => None,
     }
+}
+
+fn route_spec(resource: Option<&Arc<Resource>>) -> Option<&RouteSpec> {
+    route(resource).map(|route| &route.body.spec)
 }
 
 impl State {
@@ -40,8 +45,8 @@ impl State {
         let ports_changed = interfaces().next().is_some();
         for planned in plan.of_kind(Kind::Route) {
             let name = &planned.key.name;
-            match route_spec(planned.after.as_ref()) {
-                Some(spec) => self.routes.insert(name.clone(), spec.clone()),
+            match route(planned.after.as_ref()) {
+                Some(route) => self.routes.insert(name.clone(), route.clone()),
                 None => self.routes.remove(name),
             };
         }
@@ -130,7 +135,7 @@ impl State {
 
     /// Writes static routes: those named, or all of them, for ports have changed.
     pub(super) fn write_routes(&mut self, only: Option<&[&str]>) -> Result<(), Full> {
-        let specs: Vec<RouteSpec> = match only {
+        let routes: Vec<Arc<Object<Route>>> = match only {
             Some(names) => names
                 .iter()
                 .filter_map(|name| self.routes.get(*name))
@@ -138,8 +143,9 @@ impl State {
                 .collect(),
             None => self.routes.values().cloned().collect(),
         };
-        for spec in specs {
-            let (vrf, target) = (self.vrf(&spec.vrf), self.target_of(&spec));
+        for route in routes {
+            let spec = &route.body.spec;
+            let (vrf, target) = (self.vrf(&spec.vrf), self.target_of(spec));
             if let Target::OnLink(port) = target
                 && self.vrf_of(port) != Some(vrf)
             {
@@ -155,6 +161,7 @@ impl State {
         let written: BTreeSet<_> = self
             .routes
             .values()
+            .map(|route| &route.body.spec)
             .map(|spec| (self.vrf(&spec.vrf), spec.destination))
             .collect();
         let stray: Vec<_> = self

@@ -153,7 +153,8 @@ impl Views<'_> {
         let state = &*self.0;
         let vrf_names: HashMap<_, _> = state.vrfs.iter().map(|(name, id)| (*id, name.clone())).collect();
         let mut written: HashMap<_, _> = HashMap::new();
-        for (name, spec) in &state.routes {
+        for (name, route) in &state.routes {
+            let spec = &route.body.spec;
             written.insert((state.vrf(&spec.vrf), spec.destination), name.clone());
         }
         let mut routes = vec![];

@@ -269,7 +269,7 @@ impl Family {
         let keepalive = keepalive
             .and_then(|text| text.trim_end_matches('s').parse().ok())
             .unwrap_or(0);
-        let mut resources = vec![Resource::WireguardInterface(object(interface.clone(), body))];
+        let mut resources = vec![Resource::WireguardInterface(Arc::new(object(interface.clone(), body)))];
         for (node, public_key, address) in self.peers(hostname, warnings) {
             let body = WireguardPeer {
                 spec: WireguardPeerSpec {
@@ -287,7 +287,7 @@ impl Family {
                 IpVersion::V4 => node.to_owned(),
                 IpVersion::V6 => format!("{node}.v6"),
             };
-            resources.push(Resource::WireguardPeer(object(name, body)));
+            resources.push(Resource::WireguardPeer(Arc::new(object(name, body))));
         }
         resources.into_iter()
     }

@@ -22,6 +22,7 @@ mod wireguard_peer;
 
 use std::fmt;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -245,10 +246,11 @@ macro_rules! kinds {
             }
         }
 
-        /// A resource of any kind.
+        /// A resource of any kind. Behind a pointer, so that the many of small kinds are small, and that the plane keeps
+        /// the same piece of memory as the store.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Resource {
-            $($(#[$doc])* $kind(Object<$kind>),)*
+            $($(#[$doc])* $kind(Arc<Object<$kind>>),)*
         }
 
         impl Resource {
@@ -270,9 +272,9 @@ macro_rules! kinds {
             /// What no other resource may also have.
             pub fn claims(&self) -> Vec<Claim> {
                 match self {
-                    $(Resource::$kind(Object { metadata, body }) => {
-                        let mut claims = body.claims();
-                        claims.extend(body.claims_by_name(metadata));
+                    $(Resource::$kind(object) => {
+                        let mut claims = object.body.claims();
+                        claims.extend(object.body.claims_by_name(&object.metadata));
                         claims
                     })*
                 }
@@ -285,7 +287,7 @@ macro_rules! kinds {
 
             /// Reads what the resource names outside of itself: see [`Body::load`].
             pub(crate) fn load(&mut self) -> Result<Vec<String>, Invalid> {
-                match self { $(Resource::$kind(object) => object.body.load(),)* }
+                match self { $(Resource::$kind(object) => Arc::make_mut(object).body.load(),)* }
             }
 
             fn new(kind: Kind, metadata: Metadata, rest: Value) -> Result<Self, Invalid> {
@@ -293,7 +295,7 @@ macro_rules! kinds {
                     $(Kind::$kind => {
                         let body = from_body::<$kind>(rest)?;
                         body.check_named(&metadata.name)?;
-                        Resource::$kind(Object { metadata, body })
+                        Resource::$kind(Arc::new(Object { metadata, body }))
                     })*
                 })
             }
@@ -302,11 +304,11 @@ macro_rules! kinds {
         impl Serialize for Resource {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
-                    $(Resource::$kind(Object { metadata, body }) => Written {
+                    $(Resource::$kind(object) => Written {
                         api_version: <$kind as Body>::API_VERSION,
                         kind: <$kind as Body>::KIND,
-                        metadata,
-                        body,
+                        metadata: &object.metadata,
+                        body: &object.body,
                     }
                     .serialize(serializer),)*
                 }

@@ -110,9 +110,10 @@ impl<'a> Resulting<'a> {
                 let kept = self
                     .store
                     .claims
-                    .get(&claim.what)
+                    .get(claim.what.as_str())
+                    .map(|holder| holder.key())
                     .filter(|key| !self.planned.contains_key(key));
-                if let Some(holder) = kept.or(claimed.get(&claim.what).copied()) {
+                if let Some(holder) = kept.as_ref().or(claimed.get(&claim.what).copied()) {
                     let reason = format!("{} already belongs to {holder}", claim.what);
                     return Err(self.refuse(key, &claim.field, &reason));
                 }

@@ -44,15 +44,15 @@ impl Export {
             if let Resource::WireguardPeer(peer) = resource(peer)?
                 && peer.body.spec.interface == *name
             {
-                ours.push((peer.metadata.name, peer.body.spec));
+                ours.push((peer.metadata.name.clone(), peer.body.spec.clone()));
             }
         }
-        let interface = interface.body.spec;
+        let interface = &interface.body.spec;
         let keys = ours.iter().filter_map(|(_, peer)| peer.preshared_key_file.as_ref());
         for path in keys.chain([&interface.private_key_file]) {
             check_word(path)?;
         }
-        output::print(&file(&interface, &ours))
+        output::print(&file(interface, &ours))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::Value;
@@ -120,10 +121,8 @@ fn resources(interface: &str, folder: &Path, config: Config) -> Result<Vec<Resou
         status: None,
         private_key: None,
     };
-    let mut resources = vec![Resource::WireguardInterface(Object {
-        metadata: named(interface.to_owned()),
-        body,
-    })];
+    let metadata = named(interface.to_owned());
+    let mut resources = vec![Resource::WireguardInterface(Arc::new(Object { metadata, body }))];
     for (number, peer) in (1..).zip(config.peers) {
         let name = peer.name.unwrap_or_else(|| format!("{interface}-{number}"));
         let Some(public_key) = peer.public_key else { continue };
@@ -145,7 +144,7 @@ fn resources(interface: &str, folder: &Path, config: Config) -> Result<Vec<Resou
             address: None,
         };
         let metadata = named(name);
-        resources.push(Resource::WireguardPeer(Object { metadata, body }));
+        resources.push(Resource::WireguardPeer(Arc::new(Object { metadata, body })));
     }
     Ok(resources)
 }

@@ -20,8 +20,8 @@ fn written(service: &str, slices: &[&str]) -> Written {
     };
     for document in read(&[Source::file("a.yaml", text)]).unwrap() {
         match document.resource {
-            Resource::Service(object) => written.service = object.body,
-            Resource::EndpointSlice(object) => written.slices.push(object.body),
+            Resource::Service(object) => written.service = object.body.clone(),
+            Resource::EndpointSlice(object) => written.slices.push(object.body.clone()),
             other => panic!("{other:?}"),
         }
     }
