@@ -98,7 +98,7 @@ impl Connections {
         tracking.table.populate();
         Self {
             tracking,
-            rules: Publisher::new(Rules(rules)),
+            rules: Publisher::new(Rules::from(rules)),
             services: Book::default(),
             affinity: Arc::new(Affinity::new(16, 1)),
             policy: Enforcement::new(SETS, qsbr.clone()).expect("address space"),

@@ -13,6 +13,7 @@ mod punt;
 mod qos;
 mod routes;
 mod services;
+mod static_nat;
 mod taps;
 mod trace;
 pub mod views;

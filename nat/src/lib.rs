@@ -6,10 +6,12 @@
 //! ([`expiry`]), the ports of [fragments] that carry none, and which backend of a [service] a new connection goes to
 //! ([`maglev`], [`affinity`]).
 //!
-//! What begins and ends is told in a [journal]. The [nodes] put that into the graph; [`snat`] says which connections get another source.
+//! What begins and ends is told in a [journal]. The [nodes] put that into the graph; [`snat`] says which connections get another source,
+//! and [`fixed`] which addresses stand for others.
 
 pub mod affinity;
 pub mod expiry;
+pub mod fixed;
 pub mod fragments;
 pub mod journal;
 pub mod key;

@@ -5,6 +5,7 @@
 //! follows: only who was spoken to may answer. A client keeps one address (paired pooling, RFC 4787 REQ-2), and its port
 //! where that is free.
 
+use crate::fixed::Fixed;
 use fastpath::interfaces::shares_prefix;
 use fastpath::meta::{PortId, VrfId};
 use std::net::IpAddr;
@@ -45,12 +46,29 @@ pub struct Connecting {
 
 /// Rules in order: the first that matches counts. A snapshot, replaced as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules(pub Vec<Rule>);
+pub struct Rules {
+    /// In order.
+    pub rules: Vec<Rule>,
+    /// Who has an address of its own outside. It comes before all rules.
+    pub fixed: Fixed,
+}
+
+impl From<Vec<Rule>> for Rules {
+    fn from(rules: Vec<Rule>) -> Self {
+        let fixed = Fixed::default();
+        Self { rules, fixed }
+    }
+}
 
 impl Rules {
+    /// Whether nobody gets another source.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.fixed.is_empty()
+    }
+
     /// The rule that a connection falls under, if any.
     pub fn find(&self, connecting: &Connecting) -> Option<&Rule> {
-        self.0.iter().find(|rule| rule.matches(connecting))
+        self.rules.iter().find(|rule| rule.matches(connecting))
     }
 }
 
@@ -108,6 +126,14 @@ impl Pool {
             address,
             first: 1024,
             last: u16::MAX,
+        }
+    }
+
+    /// Every port, for one that has the address to itself.
+    pub fn alone(address: IpAddr) -> Self {
+        Self {
+            first: 1,
+            ..Self::whole(address)
         }
     }
 
@@ -188,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_rule_matches_what_it_says() {
-        let rules = Rules(vec![rule()]);
+        let rules = Rules::from(vec![rule()]);
         let gets = |source, target, port| rules.find(&connecting(source, target, port)).is_some();
         assert!(gets("10.1.2.3", "8.8.8.8", 2));
         assert!(!gets("10.2.2.3", "8.8.8.8", 2), "from elsewhere");
@@ -199,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_client_keeps_its_address_and_all_are_used() {
-        let rules = Rules(vec![rule()]);
+        let rules = Rules::from(vec![rule()]);
         let address = |host: u8, target: u8| {
             let connecting = connecting(&format!("10.1.2.{host}"), &format!("8.8.8.{target}"), 2);
             let rule = rules.find(&connecting).unwrap();

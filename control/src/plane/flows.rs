@@ -10,7 +10,9 @@ use fastpath::meta::VrfId;
 use fastpath::publish::Publisher;
 use fastpath::qsbr::Qsbr;
 use ipnet::IpNet;
+use nat::fixed::Fixed;
 use nat::journal::Journal;
+use nat::service::Prefix;
 use nat::snat::{Rule, Rules, SHARED_PORTS};
 use nat::table::{Shape, Table};
 use nat::time::Tick;
@@ -18,6 +20,7 @@ use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
 
 use super::services::Balancing;
+use super::static_nat::StaticNat;
 use super::views::Views;
 use super::{PlaneOptions, State};
 use crate::connections::{Connections, Hands};
@@ -33,6 +36,8 @@ pub(super) struct Flows {
     timeouts: Timeouts,
     rules: Publisher<Rules>,
     sources: BTreeMap<String, SourceNatSpec>,
+    /// Who has an address of its own outside.
+    pub static_nat: StaticNat,
     /// Whether what leaves a pool gets another source.
     outgoing: bool,
     /// Whether the table has its memory.
@@ -61,6 +66,7 @@ impl Flows {
             timeouts: Timeouts::default(),
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
+            static_nat: StaticNat::default(),
             outgoing: false,
             backed: false,
         })
@@ -78,7 +84,7 @@ impl Flows {
 
     /// Whether anything asks for connections to be known.
     pub fn are_wanted(&self) -> bool {
-        self.outgoing || !self.sources.is_empty()
+        self.outgoing || !self.sources.is_empty() || !self.static_nat.is_empty()
     }
 
     /// From the first time that connections are to be known, the table has its memory, so that no worker waits for a page.
@@ -152,8 +158,24 @@ impl State {
         self.give_aliases();
     }
 
-    /// An address of a pool is answered for by the port in whose subnet it lies.
+    /// Workloads got or lost addresses outside: ports answer for others now, and connections begin with others.
+    pub(super) fn place_static_nat(&mut self) {
+        if !self.flows.static_nat.take_changed() {
+            return;
+        }
+        self.give_aliases();
+        if let Err(full) = self.connect() {
+            tracing::warn!("not every address that stands for a workload's is answered for: {full}");
+        }
+        self.publish_interfaces();
+        self.publish_flows();
+        self.claim();
+    }
+
+    /// An address of a pool, and one that stands for another, is answered for by the port in whose subnet it lies.
     fn give_aliases(&mut self) {
+        let fixed = self.flows.static_nat.pairs();
+        let fixed = fixed.map(|(outside, _)| ("default".to_owned(), outside));
         let pools: Vec<_> = self
             .flows
             .sources
@@ -164,6 +186,7 @@ impl State {
                 let vrf = port.map_or(&spec.vrf, |port| &port.spec.vrf).clone();
                 spec.pool().map(move |(_, address)| (vrf.clone(), address))
             })
+            .chain(fixed)
             .collect();
         for port in self.ports.list.iter_mut().flatten() {
             let subnets = &port.spec.addresses;
@@ -190,9 +213,14 @@ impl State {
             ports: spec.ports.0.clone(),
         });
         // What is written about an address comes before what holds for its pool.
-        let outgoing = outgoing(&self.agent.pools());
+        let pools = self.agent.pools();
+        let outgoing = outgoing(&pools);
         let is_outgoing = outgoing.is_some();
-        let rules = Rules(rules.chain(outgoing).collect());
+        let near = pools.iter().map(|(net, _)| Prefix::new(net.addr(), net.prefix_len()));
+        let rules = Rules {
+            rules: rules.chain(outgoing).collect(),
+            fixed: Fixed::new(self.flows.static_nat.pairs(), near.collect()),
+        };
         if *self.flows.rules.current() != rules {
             self.flows.rules.publish(rules);
         }

@@ -56,8 +56,10 @@ impl State {
     pub(super) fn tell(&mut self, messages: Vec<ToDataplane>) {
         self.policy.set_now_ns(self.now_ns());
         for message in messages {
+            self.flows.static_nat.receive(&message);
             self.policy.receive(message);
         }
+        self.place_static_nat();
         if self.policy.publish() {
             // From the first endpoint on, packets are tracked; what was decided before is stale.
             self.track();

@@ -245,6 +245,9 @@ impl State {
                 .map(IpNet::addr)
                 .chain(port.aliases.iter().copied())
         });
+        // One that is on no subnet is routed to here.
+        let fixed = self.flows.static_nat.pairs().filter(|_| vrf == VrfId::default());
+        let addresses = addresses.chain(fixed.map(|(outside, _)| outside));
         let listeners = self.listeners();
         let mut ranges: Vec<_> = self.flows.own_ports().map(|range| (range.clone(), range)).collect();
         if self.is_tracked() {

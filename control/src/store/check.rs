@@ -1,5 +1,6 @@
 //! What must hold between resources, of the set a plan would result in.
 
+mod addresses;
 mod overlay;
 
 use std::collections::HashMap;
@@ -16,10 +17,11 @@ use crate::resource::{Key, Kind, Neighbor, PortSpec, Punt, Resource, Route, Sour
 /// others stand on, looks at everything.
 pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
     let result = Resulting::new(store, plan)?;
-    result.check_claims()?;
+    let claimed = result.check_claims()?;
     let affected = result.affected();
     for (key, resource) in &affected {
         result.check_references(key, resource)?;
+        addresses::check_other(&result, key, resource, &claimed)?;
     }
     let needs_links = |(key, _): &(&Key, _)| LINKED.contains(&key.kind);
     let connected = match affected.iter().any(needs_links) {
@@ -37,6 +39,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             }
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
+            Resource::WorkloadEndpoint(endpoint) => addresses::check_endpoint(&result, key, &endpoint.body)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
             _ => {}
         }
@@ -103,24 +106,26 @@ impl<'a> Resulting<'a> {
         self.changed().chain(kept).collect()
     }
 
-    fn check_claims(&self) -> Result<(), Refusal> {
-        let mut claimed: HashMap<String, &Key> = HashMap::new();
+    /// What the plan claims, which nobody else has.
+    fn check_claims(&self) -> Result<addresses::Claimed<'a>, Refusal> {
+        let mut claimed = addresses::Claimed::new();
         for (key, resource) in self.changed() {
             for claim in resource.claims() {
-                let kept = self
-                    .store
-                    .claims
-                    .get(claim.what.as_str())
-                    .map(|holder| holder.key())
-                    .filter(|key| !self.planned.contains_key(key));
-                if let Some(holder) = kept.as_ref().or(claimed.get(&claim.what).copied()) {
+                if let Some(holder) = self.holder(&claim.what, &claimed) {
                     let reason = format!("{} already belongs to {holder}", claim.what);
                     return Err(self.refuse(key, &claim.field, &reason));
                 }
                 claimed.insert(claim.what, key);
             }
         }
-        Ok(())
+        Ok(claimed)
+    }
+
+    /// Who has what only one can have.
+    fn holder(&self, what: &str, claimed: &addresses::Claimed<'a>) -> Option<Key> {
+        let kept = self.store.claims.get(what).map(|holder| holder.key());
+        kept.filter(|key| !self.planned.contains_key(key))
+            .or_else(|| claimed.get(what).copied().cloned())
     }
 
     fn check_references(&self, key: &Key, resource: &Resource) -> Result<(), Refusal> {
@@ -387,8 +392,8 @@ const LINKED: [Kind; 5] = [
 const INTERFACES: [Kind; 2] = [Kind::Port, Kind::WireguardInterface];
 
 /// The routing table of such a resource, and its addresses.
-fn subnets(resource: &Arc<Resource>) -> Option<(&str, &[IpNet])> {
-    match &**resource {
+fn subnets(resource: &Resource) -> Option<(&str, &[IpNet])> {
+    match resource {
         Resource::Port(port) => Some((&port.body.spec.vrf, &port.body.spec.addresses)),
         Resource::WireguardInterface(interface) => {
             let spec = &interface.body.spec;

@@ -70,7 +70,11 @@ impl Chain {
         let connections = &shared.flows;
         let (tracking, decided) = (connections.tracking, Decided::default());
         let flows = FlowsNode::new(tracking.clone(), decided.clone());
-        let balance = Balance::new(connections.services.reader(), connections.affinity.clone());
+        let balance = Balance::new(
+            connections.services.reader(),
+            connections.rules.reader(),
+            connections.affinity.clone(),
+        );
         let admit = Admit::new(
             tracking.clone(),
             decided,

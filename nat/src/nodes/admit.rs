@@ -292,13 +292,17 @@ impl<'a> Moment<'a> {
     /// Where the source is to be taken from; none where it stays.
     fn pool(&self, meta: &Meta) -> Result<Option<Pool>, Drop> {
         let masquerade = meta.reserved & MASQUERADE != 0;
-        if self.rules.0.is_empty() && !masquerade {
+        if self.rules.is_empty() && !masquerade {
             return Ok(None);
         }
         let Some(out_port) = self.out_port(meta) else {
             return Ok(None);
         };
         let (source, target) = (meta.source.ip(), meta.target.ip());
+        let fixed = self.rules.fixed.source(meta.vrf, source, target);
+        if let Some(address) = fixed.filter(|_| !masquerade || source == target) {
+            return Ok(Some(Pool::alone(address)));
+        }
         let own = || self.interfaces.source_for(out_port, self.answers_vrf(meta), target);
         let pool = if masquerade {
             own().map(Pool::whole)

@@ -1,11 +1,14 @@
-//! Services: a new connection to one goes to a backend of its own, and a known one to the backend it has.
+//! Services: a new connection to one goes to a backend of its own, and a known one to the backend it has. One to an address
+//! that stands for another goes there.
 //!
 //! Only the meta changes: the packet's bytes stay as they came until they are rewritten.
 
 use crate::affinity::Affinity;
+use crate::fixed::Fixed;
 use crate::key::Key;
 use crate::leg;
 use crate::service::{Backend, Lead, Pool, Services};
+use crate::snat::Rules;
 use crate::tracking::{MASQUERADE, MOVED};
 use fastpath::batch::Batch;
 use fastpath::labels;
@@ -34,13 +37,19 @@ labels! {
 /// The node.
 pub struct Balance {
     services: Reader<Services>,
+    rules: Reader<Rules>,
     affinity: Arc<Affinity>,
 }
 
 impl Balance {
-    /// Of `services`; who had which backend is in `affinity`, which all workers share.
-    pub fn new(services: Reader<Services>, affinity: Arc<Affinity>) -> Self {
-        Self { services, affinity }
+    /// Of `services`, and of the addresses that stand for others, which are among the `rules`; who had which backend is in
+    /// `affinity`, which all workers share.
+    pub fn new(services: Reader<Services>, rules: Reader<Rules>, affinity: Arc<Affinity>) -> Self {
+        Self {
+            services,
+            rules,
+            affinity,
+        }
     }
 }
 
@@ -51,16 +60,20 @@ impl Node for Balance {
 
     fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let services = self.services.refresh();
+        let fixed = &self.rules.refresh().fixed;
         let now_s = (turn.now_ns / 1_000_000_000) as u32;
         let affinity = &*self.affinity;
         batch.each(|mut packet| {
             packet.meta.reserved = 0;
-            if packet.meta.flow != leg::NONE && stays(services, &mut packet) {
+            if packet.meta.flow != leg::NONE && stays(services, fixed, &mut packet) {
                 return Ok(Next::Route);
             }
             match services.of(packet.meta) {
                 Some((lead, pool)) => balance(lead, pool, affinity, now_s, packet.meta),
-                None => Ok(Next::Route),
+                None => {
+                    enter(fixed, packet.meta);
+                    Ok(Next::Route)
+                }
             }
         });
     }
@@ -70,8 +83,19 @@ impl Node for Balance {
     }
 }
 
+/// Sends a packet to the address that its own stands for, if it stands for one.
+fn enter(fixed: &Fixed, meta: &mut Meta) {
+    let inside = fixed.target(meta.vrf, meta.target);
+    if inside != meta.target {
+        meta.target = inside;
+        if inside.address == meta.source.address {
+            meta.reserved |= MASQUERADE;
+        }
+    }
+}
+
 /// Whether a packet of a known connection goes where its connection did. Else its meta is that of a new one.
-fn stays(services: &Services, packet: &mut Packet<'_>) -> bool {
+fn stays(services: &Services, fixed: &Fixed, packet: &mut Packet<'_>) -> bool {
     // The other end of TCP and SCTP knows what was said; that of UDP may be anybody who can answer.
     let is_movable = packet.meta.protocol == protocol::UDP && !packet.meta.flags.has(Flags::LATER_FRAGMENT);
     let is_answer = packet.meta.flags.has(Flags::REPLY);
@@ -84,7 +108,7 @@ fn stays(services: &Services, packet: &mut Packet<'_>) -> bool {
     let meta = &mut *packet.meta;
     let is_served = match services.find(meta.vrf, &written, meta.protocol) {
         Some((_, pool)) => pool.at(&meta.target).is_some(),
-        None => written == meta.target,
+        None => fixed.target(meta.vrf, written) == meta.target,
     };
     if !is_served {
         meta.target = written;

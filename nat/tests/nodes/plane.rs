@@ -77,7 +77,7 @@ impl Plane {
             generation: Generation::default(),
             journal: Default::default(),
         };
-        let rules = Publisher::new(Rules(rules));
+        let rules = Publisher::new(Rules::from(rules));
         let graph = graph(&tracking, &rules, &interfaces, &rib, &forwarding);
         for port in [INSIDE, OUTSIDE] {
             rib.set_port(PortId(port as u16), port_mac(port), 1500);
@@ -145,7 +145,7 @@ impl Plane {
 
     /// Other rules of source NAT, which connections there are do not follow.
     pub fn set_rules(&mut self, rules: Vec<Rule>) {
-        self.rules.publish(Rules(rules));
+        self.rules.publish(Rules::from(rules));
         self.tracking.generation.advance();
     }
 

@@ -3,6 +3,7 @@
 mod icmp;
 mod pools;
 mod snat;
+mod static_nat;
 mod tables;
 mod tracking;
 

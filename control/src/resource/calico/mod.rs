@@ -25,7 +25,7 @@ pub use profile::{Profile, ProfileSpec};
 pub use rule::{Action, EntityRule, IcmpFields, RULES_MAX, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch};
 pub use staged_kubernetes::{StagedKubernetesNetworkPolicy, StagedKubernetesNetworkPolicySpec};
 pub use tier::{DefaultAction, Tier, TierSpec};
-pub use workload_endpoint::{IpNat, WorkloadEndpoint, WorkloadEndpointPort, WorkloadEndpointSpec};
+pub use workload_endpoint::{IpNat, WorkloadEndpoint, WorkloadEndpointPort, WorkloadEndpointSpec, outside};
 
 /// The group and version of all of them.
 const API_VERSION: &str = "projectcalico.org/v3";

@@ -85,6 +85,28 @@ pub struct IpNat {
     pub external_ip: IpAddr,
 }
 
+impl IpNat {
+    fn check(&self, field: &str) -> Result<(), Invalid> {
+        let Self {
+            internal_ip,
+            external_ip,
+        } = self;
+        let refuse = |reason| Err(Invalid::at(format!("{field}.externalIP"), reason));
+        if internal_ip.is_ipv4() != external_ip.is_ipv4() {
+            return refuse(format!("{external_ip} is not of the family of {internal_ip}"));
+        }
+        if external_ip.is_multicast() || external_ip.is_unspecified() || external_ip.is_loopback() {
+            return refuse(format!("{external_ip} is nobody's; expected a unicast address"));
+        }
+        Ok(())
+    }
+}
+
+/// What is claimed by who has an address outside.
+pub fn outside(address: IpAddr) -> String {
+    format!("address {address} outside")
+}
+
 /// A port of a workload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -162,13 +184,15 @@ impl Body for WorkloadEndpoint {
         let WorkloadEndpointSpec {
             node, interface_name, ..
         } = &*self.spec;
-        if interface_name.is_empty() {
-            return vec![];
-        }
-        vec![Claim {
+        let interface = (!interface_name.is_empty()).then(|| Claim {
             what: format!("the workload's end of interface {interface_name} on node `{node}`"),
             field: "spec.interfaceName".to_owned(),
-        }]
+        });
+        let nats = self.spec.ip_nats.iter().enumerate().map(|(at, nat)| Claim {
+            what: outside(nat.external_ip),
+            field: format!("spec.ipNATs[{at}].externalIP"),
+        });
+        interface.into_iter().chain(nats).collect()
     }
 
     /// What messages know it by.
@@ -192,6 +216,14 @@ impl Body for WorkloadEndpoint {
             }
         }
         for (at, nat) in spec.ip_nats.iter().enumerate() {
+            nat.check(&format!("spec.ipNATs[{at}]"))?;
+            if spec.ip_nats[..at]
+                .iter()
+                .any(|other| other.external_ip == nat.external_ip)
+            {
+                let reason = format!("{} is given twice; one address inside can have it", nat.external_ip);
+                return Err(Invalid::at(format!("spec.ipNATs[{at}].externalIP"), reason));
+            }
             if !spec.ip_networks.contains(&nat.internal_ip) {
                 let reason = format!("{} is no address of the endpoint's ipNetworks", nat.internal_ip);
                 return Err(Invalid::at(format!("spec.ipNATs[{at}].internalIP"), reason));

@@ -1,7 +1,9 @@
 use super::*;
+use crate::fixed::Fixed;
 use crate::nodes::testing::{Alone, opening};
 use crate::service::{Book, Frontend, Member, PoolId, Prefix};
 use fastpath::meta::VrfId;
+use fastpath::publish::Publisher;
 use fastpath::wire::protocol::{TCP, UDP};
 
 const VIP: [u8; 4] = [10, 96, 0, 1];
@@ -19,6 +21,7 @@ fn member(n: u8) -> Member {
 struct Setup {
     book: Book,
     pool: PoolId,
+    rules: Publisher<Rules>,
     node: Alone,
 }
 
@@ -27,9 +30,15 @@ impl Setup {
         let mut book = Book::default();
         let pool = book.add_pool();
         book.set_pool(pool, members, affinity_s);
-        let node = Balance::new(book.reader(), Arc::new(Affinity::new(1024, 7)));
+        let rules = Publisher::new(Rules::default());
+        let node = Balance::new(book.reader(), rules.reader(), Arc::new(Affinity::new(1024, 7)));
         let node = Alone::new(node, [Next::Route, Next::NoEndpoints]);
-        let mut setup = Self { book, pool, node };
+        let mut setup = Self {
+            book,
+            pool,
+            rules,
+            node,
+        };
         setup.lead(|_| {});
         setup
     }
@@ -200,4 +209,38 @@ fn connections_are_counted_over_changes_of_others() {
     setup.members(&[], 0);
     setup.members(&many, 0);
     assert_eq!(counted(&setup, 1), 0, "it has come anew");
+}
+
+#[test]
+fn an_address_that_stands_for_another_leads_there_and_moves_with_it() {
+    let outside = [192, 0, 2, 10];
+    let mut setup = Setup::new(&[], 0);
+    let stands_for = |setup: &mut Setup, n: u8| {
+        let pairs = [(outside.into(), [10, 1, 0, n].into())];
+        setup.rules.publish(Rules {
+            fixed: Fixed::new(pairs.into_iter(), vec![]),
+            ..Rules::default()
+        });
+    };
+    stands_for(&mut setup, 5);
+    let became = |setup: &mut Setup, protocol, client, flow| {
+        let (mut meta, bytes) = opening(protocol, (client, 7), (outside, 22));
+        if flow != leg::NONE {
+            (meta.flow, meta.target) = (flow, Endpoint::v4([10, 1, 0, 5], 22));
+        }
+        let (edge, meta) = setup.node.send((meta, bytes), 0).unwrap();
+        assert_eq!(edge, 0);
+        (meta.target, meta.reserved)
+    };
+    let at = |n| Endpoint::v4([10, 1, 0, n], 22);
+    assert_eq!(became(&mut setup, TCP, CLIENT, leg::NONE), (at(5), 0));
+    assert_eq!(became(&mut setup, TCP, [10, 1, 0, 5], leg::NONE), (at(5), MASQUERADE));
+    assert_eq!(became(&mut setup, UDP, CLIENT, 8), (at(5), 0));
+    stands_for(&mut setup, 6);
+    assert_eq!(became(&mut setup, UDP, CLIENT, 8), (at(6), MOVED));
+    assert_eq!(
+        became(&mut setup, TCP, CLIENT, 8),
+        (at(5), 0),
+        "a stream stays where its other end is"
+    );
 }
