@@ -1,5 +1,7 @@
 //! Services: what resources say of them becomes frontends and pools of backends, in place.
 
+mod host_ports;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -9,6 +11,7 @@ use fastpath::meta::{Endpoint, VrfId};
 use nat::affinity::Affinity;
 use nat::service::{Book, Frontend, Member, PoolId, Prefix, mapped};
 
+use self::host_ports::HostPorts;
 use super::State;
 use crate::program::services::{Balanced, Front, Lead, Place, PoolName, balance};
 use crate::resource::{EndpointSlice, Key, Kind, Resource, SERVICE_LABEL, Service};
@@ -34,6 +37,7 @@ pub(super) struct Balancing {
     /// The slices of each service that was named, by their names, whether or not it is there.
     slices: HashMap<Name, BTreeMap<String, Arc<Resource>>>,
     running: HashMap<Name, Running>,
+    host_ports: HostPorts,
     /// Frontends that came (true) and went.
     changed: Vec<(Front, bool)>,
 }
@@ -57,13 +61,14 @@ impl Balancing {
             services: BTreeMap::new(),
             slices: HashMap::new(),
             running: HashMap::new(),
+            host_ports: HostPorts::new(),
             changed: vec![],
         }
     }
 
-    /// Whether there is a service.
+    /// Whether there is a service, or a port of the node that leads to a workload.
     pub fn is_wanted(&self) -> bool {
-        !self.services.is_empty()
+        !self.services.is_empty() || !self.host_ports.is_empty()
     }
 
     /// Carries the services of a plan out. True if workers have others than before.
@@ -71,6 +76,7 @@ impl Balancing {
         for name in self.learn(plan) {
             self.run(&name);
         }
+        self.run_host_ports(plan);
         self.book.publish()
     }
 
@@ -120,8 +126,16 @@ impl Balancing {
         let slices = slices.filter_map(|resource| slice(resource));
         let wanted = service.map(|service| balance(service, slices, &self.place));
         let wanted = wanted.filter(|wanted| !wanted.frontends.is_empty());
+        let running = self.running.remove(name);
+        if let Some(running) = self.replace(running, wanted) {
+            self.running.insert(name.clone(), running);
+        }
+    }
+
+    /// Makes workers have something as it is wanted; how they have it, if they do.
+    fn replace(&mut self, running: Option<Running>, wanted: Option<Balanced>) -> Option<Running> {
         let is_wanted = wanted.is_some();
-        let mut running = self.running.remove(name).unwrap_or_default();
+        let mut running = running.unwrap_or_default();
         let wanted = wanted.unwrap_or_default();
         let (before, after) = (&running.balanced.frontends, &wanted.frontends);
         let gone = before
@@ -134,15 +148,14 @@ impl Balancing {
             .map(|front| (*front, true));
         self.changed.extend(gone.chain(come));
         running.change(&mut self.book, wanted);
-        if is_wanted {
-            self.running.insert(name.clone(), running);
-        }
+        is_wanted.then_some(running)
     }
 
-    /// What clients connect to, of all services.
+    /// What clients connect to, of all services and host ports.
     pub fn fronts(&self) -> impl Iterator<Item = &Front> {
         self.running
             .values()
+            .chain(self.host_ports.values())
             .flat_map(|running| running.balanced.frontends.keys())
     }
 
@@ -162,21 +175,21 @@ impl Balancing {
         }
     }
 
-    /// The services that lead anywhere, by namespace and name.
+    /// The services that lead anywhere, by namespace and name; then workloads with host ports.
     pub fn views(&self) -> Vec<ServiceView> {
         let running = self.services.iter().filter_map(|(name, resource)| {
             let running = self.running.get(name)?;
-            Some(self.view(name, service(resource)?, running))
+            Some(self.view(name, service(resource)?.spec.kind.name(), running))
         });
-        running.collect()
+        running.chain(self.host_port_views()).collect()
     }
 
-    fn view(&self, (namespace, name): &Name, service: &Service, running: &Running) -> ServiceView {
+    fn view(&self, (namespace, name): &Name, service_type: &str, running: &Running) -> ServiceView {
         let pool = |(pool, id): (&PoolName, &PoolId)| self.pool_view(&running.balanced, pool, *id);
         ServiceView {
             namespace: namespace.clone(),
             name: name.clone(),
-            service_type: service.spec.kind.name().to_owned(),
+            service_type: service_type.to_owned(),
             affinity_s: running.balanced.affinity_s,
             pools: running.pools.iter().map(pool).collect(),
         }

@@ -3,5 +3,6 @@
 
 pub mod encryption;
 pub mod felix;
+pub mod host_ports;
 pub mod policy;
 pub mod services;

@@ -208,6 +208,13 @@ impl Protocol {
         }
     }
 
+    /// The one of an IP protocol number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::TCP, Self::UDP, Self::SCTP]
+            .into_iter()
+            .find(|one| one.number() == number)
+    }
+
     /// The name as written in a document.
     pub fn name(self) -> &'static str {
         match self {

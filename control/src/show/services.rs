@@ -13,7 +13,7 @@ pub struct ServiceView {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its type: `ClusterIP`, `NodePort` or `LoadBalancer`.
+    /// Its type: `ClusterIP`, `NodePort` or `LoadBalancer`; `HostPort` for a workload that ports of the node lead to.
     #[serde(rename = "type")]
     pub service_type: String,
     /// Seconds that a client stays with its backend; 0 if it need not.

@@ -3,6 +3,7 @@
 mod addresses;
 mod overlay;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub(super) fn check(store: &Store, plan: &Plan) -> Result<(), Refusal> {
             }
             Resource::WireguardInterface(_) => result.check_name(key, Kind::Port)?,
             Resource::SourceNat(nat) => result.check_source_nat(key, &nat.body.spec, &connected)?,
-            Resource::WorkloadEndpoint(endpoint) => addresses::check_endpoint(&result, key, &endpoint.body)?,
+            Resource::WorkloadEndpoint(endpoint) => addresses::check_endpoint(&result, key, &endpoint.body, &claimed)?,
             Resource::WireguardPeer(peer) => result.check_peer(key, &peer.body)?,
             _ => {}
         }
@@ -52,6 +53,8 @@ struct Resulting<'a> {
     store: &'a Store,
     plan: &'a Plan,
     planned: HashMap<&'a Key, &'a Planned>,
+    /// Found when they are first asked for.
+    host_ports: OnceCell<addresses::HostPorts>,
 }
 
 /// A prefix that is on the link of a port.
@@ -71,7 +74,12 @@ impl<'a> Resulting<'a> {
                 return Err(Refusal::of_document(&change.origin, reason));
             }
         }
-        Ok(Self { store, plan, planned })
+        Ok(Self {
+            store,
+            plan,
+            planned,
+            host_ports: OnceCell::new(),
+        })
     }
 
     fn get(&self, key: &Key) -> Option<&'a Arc<Resource>> {

@@ -1,5 +1,7 @@
 //! Services through the real wiring: a client, a virtual address, backends, in simulated time and without root.
 
+mod host_ports;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

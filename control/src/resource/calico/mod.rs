@@ -2,6 +2,7 @@
 
 mod fields;
 mod host_endpoint;
+mod host_port;
 mod ip_pool;
 mod network_set;
 mod policy;
@@ -15,6 +16,7 @@ pub(in crate::resource) use fields::{NumberOrText, nets};
 pub use fields::{Ports, Protocol};
 pub(crate) use fields::{check_subdomain, excerpt};
 pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec};
+pub use host_port::HostPort;
 pub use ip_pool::{Encapsulation, IpPool, IpPoolSpec};
 pub use network_set::{GlobalNetworkSet, NetworkSet, NetworkSetSpec};
 pub use policy::{

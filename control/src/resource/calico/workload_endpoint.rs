@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fields::{self, Protocol};
 use super::host_endpoint::{check_port, check_profiles};
@@ -119,12 +119,29 @@ pub struct WorkloadEndpointPort {
     /// Its number, 1 to 65535.
     #[serde(deserialize_with = "crate::resource::fields::within::<_, 1, 65535>")]
     pub port: u16,
-    /// Accepted as Calico has it; means nothing here.
+    /// The port of the node that leads here; 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
-    /// Accepted as Calico has it; means nothing here.
-    #[serde(default, rename = "hostIP", skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<String>,
+    /// The address of the node where it does. Default, and what an unspecified one means: every one of its family.
+    #[serde(
+        default,
+        rename = "hostIP",
+        deserialize_with = "host_ip",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub host_ip: Option<IpAddr>,
+}
+
+/// Kubernetes writes an empty one where there is none.
+fn host_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let address = (!text.is_empty()).then(|| text.parse());
+    address.transpose().map_err(|_| {
+        let text = text.escape_debug();
+        serde::de::Error::custom(format!(
+            "`{text}` is no address; expected one of the node's, such as 192.0.2.1"
+        ))
+    })
 }
 
 impl Default for WorkloadEndpointSpec {
@@ -192,7 +209,11 @@ impl Body for WorkloadEndpoint {
             what: outside(nat.external_ip),
             field: format!("spec.ipNATs[{at}].externalIP"),
         });
-        interface.into_iter().chain(nats).collect()
+        interface
+            .into_iter()
+            .chain(nats)
+            .chain(self.host_port_claims())
+            .collect()
     }
 
     /// What messages know it by.
@@ -232,6 +253,7 @@ impl Body for WorkloadEndpoint {
         if let Some(qos) = &spec.qos_controls {
             qos.check("spec.qosControls")?;
         }
+        self.check_host_ports()?;
         check_profiles(&spec.profiles)?;
         for (at, port) in spec.ports.iter().enumerate().filter(|(_, port)| !port.name.is_empty()) {
             check_port(&port.name, port.protocol, &format!("spec.ports[{at}]"))?;
