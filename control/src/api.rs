@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::capture::{CaptureRequest, Capturing};
-use crate::connections::{Connections, Filter, Sort};
+use crate::connections::{Connections, Filter, Served, Sort};
 use crate::flow_logs::{FlowLogs, FlowLogsView};
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
@@ -74,6 +74,9 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Every service that leads anywhere, and its backends.
     fn services(&self) -> Vec<ServiceView>;
+
+    /// Every service with what its backends were given, to be counted beside the workers.
+    fn served(&self) -> Served;
 
     /// Every policy and profile.
     fn policies(&self) -> Vec<PolicyView>;

@@ -2,6 +2,7 @@
 
 mod filter;
 mod follow;
+mod used;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -24,6 +25,7 @@ use utoipa::ToSchema;
 pub use filter::Filter;
 use follow::Followers;
 pub use follow::{Followed, Following};
+pub use used::{Carried, LISTED_MAX, Served, ServedBackend, Translated, Used};
 
 use crate::refusal::Refusal;
 use crate::show::flows::{EndView, FlowState, FlowView, FlowsView};

@@ -1,5 +1,7 @@
 //! `/metrics`: Prometheus' text format 0.0.4.
 
+mod nat;
+
 use std::fmt::Write;
 
 use crate::api::Plane;
@@ -145,27 +147,7 @@ pub fn text(plane: &dyn Plane) -> String {
         }
     }
     let connections = plane.connections();
-    page.family("margay_flows", "gauge", "Connections there are.");
-    page.sample("margay_flows", &[], connections.live());
-    page.family("margay_flows_capacity", "gauge", "Connections there can be.");
-    page.sample("margay_flows_capacity", &[], connections.capacity());
-    let followed = connections.followed();
-    page.family("margay_flow_followers", "gauge", "Clients that follow connections.");
-    page.sample("margay_flow_followers", &[], followed.followers);
-    let cut_off = "margay_flow_followers_cut_off_total";
-    page.family(
-        cut_off,
-        "counter",
-        "Clients that followed connections and read too slowly.",
-    );
-    page.sample(cut_off, &[("reason", "slow-reader")], followed.cut_off);
-    let lost = "margay_flow_events_lost_total";
-    page.family(
-        lost,
-        "counter",
-        "Events of connections that did not fit, for nobody took those before.",
-    );
-    page.sample(lost, &[], followed.lost);
+    nat::write(&mut page, &connections, &plane.served());
     let tunnels = plane.wireguard();
     for (name, kind, help, value) in PEERS {
         page.family(name, kind, help);

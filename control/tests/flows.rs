@@ -298,4 +298,15 @@ fn use_of_the_table_is_measured() {
         "{text}"
     );
     assert!(text.contains("\nmargay_flows_capacity 20000\n"), "{text}");
+    assert!(text.contains("\nmargay_flows_evicted_total 0\n"), "{text}");
+    let labels =
+        r#"namespace="shop",service="web",type="ClusterIP",port="80/TCP",policy="Cluster",backend="10.1.0.5:8080""#;
+    for line in [
+        format!("margay_service_backend_connections_total{{{labels}}} 1204"),
+        format!("margay_service_backend_bytes{{{labels}}} 0"),
+        format!("margay_service_backend_state{{{labels},state=\"draining\"}} 1"),
+        "margay_service_backends_unlisted 7".to_owned(),
+    ] {
+        assert!(text.lines().any(|given| given == line), "{line}: {text}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Services: what resources say of them becomes frontends and pools of backends, in place.
 
 mod host_ports;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -16,7 +16,7 @@ use super::ports::Port;
 use super::{DataPlane, State};
 use crate::api::Plane;
 use crate::capture::{CaptureRequest, Capturing};
-use crate::connections::Connections;
+use crate::connections::{Connections, Served};
 use crate::flow_logs::FlowLogs;
 use crate::program::policy::Question;
 use crate::refusal::Refusal;
@@ -85,6 +85,10 @@ impl Plane for DataPlane {
 
     fn services(&self) -> Vec<ServiceView> {
         Views(&mut self.shared.lock()).services()
+    }
+
+    fn served(&self) -> Served {
+        Views(&mut self.shared.lock()).served()
     }
 
     fn policies(&self) -> Vec<PolicyView> {
@@ -373,6 +377,11 @@ impl Views<'_> {
     /// See [`Plane::services`].
     pub fn services(&self) -> Vec<ServiceView> {
         self.0.balancing.views()
+    }
+
+    /// See [`Plane::served`].
+    pub fn served(&self) -> Served {
+        self.0.balancing.served()
     }
 
     /// See [`Plane::memory`].

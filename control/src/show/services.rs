@@ -68,7 +68,7 @@ pub enum BackendStateView {
 }
 
 impl BackendStateView {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::LastResort => "last resort",

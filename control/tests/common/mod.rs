@@ -1,6 +1,8 @@
 //! A plane that carries nothing, and a server over it on a socket of its own.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+mod services;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use control::api::Plane;
 use control::capture::{CaptureRequest, Capturing, Scene};
-use control::connections::{Connections, Hands};
+use control::connections::{Connections, Hands, Served};
 use control::flow_logs::FlowLogs;
 use control::program::policy::Question;
 use control::refusal::Refusal;
@@ -22,7 +24,7 @@ use control::show::policies::{PolicyView, RuleView};
 use control::show::ports::{PortState, PortView, SocketView};
 use control::show::routes::{HopView, RouteAction, RouteOrigin, RouteView};
 use control::show::runtime::{Idle, NodeRuntime, RuntimeView, WorkerRuntime};
-use control::show::services::{BackendStateView, BackendView, PoolView, ServiceView};
+use control::show::services::ServiceView;
 use control::show::trace::{TraceStep, TracedPacket};
 use control::show::wireguard::{WireguardPeerView, WireguardView};
 use control::show::workers::WorkerView;
@@ -179,39 +181,12 @@ impl Plane for TestPlane {
         }]
     }
 
+    fn served(&self) -> Served {
+        services::served()
+    }
+
     fn services(&self) -> Vec<ServiceView> {
-        let backend = |address: &str, node: Option<&str>, state, share_percent, connections| BackendView {
-            address: address.into(),
-            node: node.map(Into::into),
-            state,
-            share_percent,
-            connections,
-        };
-        vec![ServiceView {
-            namespace: "default".into(),
-            name: "web".into(),
-            service_type: "NodePort".into(),
-            affinity_s: 10_800,
-            pools: vec![
-                PoolView {
-                    port: 80,
-                    protocol: "TCP".into(),
-                    local: false,
-                    frontends: vec!["*:30080".into(), "10.96.0.1:80".into()],
-                    backends: vec![
-                        backend("10.1.0.5:8080", Some("here"), BackendStateView::Ready, 100.0, 1_234),
-                        backend("10.1.0.6:8080", None, BackendStateView::Draining, 0.0, 7),
-                    ],
-                },
-                PoolView {
-                    port: 53,
-                    protocol: "UDP".into(),
-                    local: true,
-                    frontends: vec!["[fd00:96::1]:53".into()],
-                    backends: vec![],
-                },
-            ],
-        }]
+        services::views()
     }
 
     fn wireguard(&self) -> Vec<WireguardView> {

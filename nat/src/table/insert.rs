@@ -207,6 +207,7 @@ impl Table {
                 return false;
             };
             if self.remove_if(writer, embryo.number * 2, End::Evicted, || self.awaits(embryo)) {
+                self.evicted.fetch_add(1, Relaxed);
                 return true;
             }
         }

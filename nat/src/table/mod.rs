@@ -31,7 +31,7 @@ pub use numbers::{End, Writer};
 
 use crate::key::Key;
 use crate::leg::{Leg, LegId, Mark};
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::time::Tick;
 use bucket::{Bucket, SLOTS};
 use embryos::{Embryos, NUMBERS_MAX};
@@ -77,6 +77,7 @@ pub struct Table {
     qsbr: Arc<Qsbr>,
     connections: u32,
     live: AtomicU32,
+    evicted: AtomicU64,
 }
 
 impl Table {
@@ -106,6 +107,7 @@ impl Table {
             qsbr,
             connections,
             live: AtomicU32::new(0),
+            evicted: AtomicU64::new(0),
         })
     }
 
@@ -125,6 +127,11 @@ impl Table {
     /// Connections there are.
     pub fn len(&self) -> u32 {
         self.live.load(Relaxed)
+    }
+
+    /// Connections that never got an answer and made room for others, since the start.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
     }
 
     /// Whether there are none.

@@ -68,6 +68,7 @@ struct Both {
     /// Keys of what ended and was not told of.
     ending: Vec<[Key; 2]>,
     made: usize,
+    evicted: u64,
 }
 
 impl Both {
@@ -87,6 +88,7 @@ impl Both {
             connections: HashMap::new(),
             ending: vec![],
             made: 0,
+            evicted: 0,
         }
     }
 
@@ -183,7 +185,9 @@ impl Both {
         let first = gone.min_by_key(|(_, known)| (!before(known), known.age));
         let (leg, known) = first.expect("one more than fit");
         assert!(!known.answered, "answered, and evicted");
-        self.forget(*leg);
+        let leg = *leg;
+        self.forget(leg);
+        self.evicted += 1;
     }
 
     fn forget(&mut self, first: LegId) {
@@ -211,6 +215,7 @@ impl Both {
         }
         assert_eq!(self.table.len() as usize, self.connections.len());
         assert_eq!(self.table.occupied(), self.legs.len());
+        assert_eq!(self.table.evicted(), self.evicted);
     }
 }
 
