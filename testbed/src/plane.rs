@@ -18,6 +18,8 @@ use fastpath::worker::Idle;
 use crate::Error;
 use crate::smol::Wire;
 
+/// Connections that a plane remembers where nobody says otherwise.
+const FLOWS: u32 = 1 << 16;
 /// Frames of a plane. Few, so that a leak shows soon; more than a vector and the waiting rooms need.
 const FRAMES: u32 = 8192;
 /// Turns in which a plane has to come to rest.
@@ -42,7 +44,12 @@ impl Plane {
 
     /// A plane of several workers, which take turns.
     pub fn with_workers(yaml: &str, workers: usize) -> Result<Self, Error> {
-        Self::start(yaml, workers, Place::default())
+        Self::start(yaml, workers, FLOWS, Place::default())
+    }
+
+    /// A plane that remembers so many connections.
+    pub fn with_flows(yaml: &str, flows: u32) -> Result<Self, Error> {
+        Self::start(yaml, 1, flows, Place::default())
     }
 
     /// A plane on a node of that name.
@@ -52,12 +59,12 @@ impl Plane {
             named: true,
             zone: None,
         };
-        Self::start(yaml, 1, place)
+        Self::start(yaml, 1, FLOWS, place)
     }
 
-    fn start(yaml: &str, workers: usize, place: Place) -> Result<Self, Error> {
+    fn start(yaml: &str, workers: usize, flows: u32, place: Place) -> Result<Self, Error> {
         let options = PlaneOptions {
-            flows: 1 << 16,
+            flows,
             frames: FRAMES,
             cores: vec![None; workers],
             idle: Idle::Spin,

@@ -197,6 +197,7 @@ fn rules_that_make_no_sense_are_refused_by_name() {
             "`70000` is not a port",
         ),
         ("{source: 10.1.0.0/16}", "spec.address"),
+        ("{source: 10.1.0.0/16, addresses: []}", "spec.address: is missing"),
         ("{source: 10.1.0.1/16, address: 192.0.2.1}", "spec.source"),
         (
             "{source: 10.1.0.0/16, address: 'fd00:2::1'}",

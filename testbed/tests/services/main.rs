@@ -1,6 +1,7 @@
 //! Services through the real wiring: a client, a virtual address, backends, in simulated time and without root.
 
 mod host_ports;
+mod many;
 mod used;
 
 use std::collections::BTreeMap;
