@@ -267,7 +267,7 @@ impl State {
         if plan.is_of_ours() {
             self.apply_ours(plan)?;
         }
-        self.balancing.apply(plan);
+        self.apply_services(plan);
         self.track();
         self.tell_resources(plan);
         self.publish_flows();

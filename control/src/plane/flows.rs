@@ -1,7 +1,8 @@
 //! Connections: the table, who gets another source, and which ports are tracked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -19,12 +20,14 @@ use nat::time::Tick;
 use nat::timeouts::Timeouts;
 use nat::tracking::Tracking;
 
+use super::ports::Port;
 use super::services::Balancing;
 use super::static_nat::StaticNat;
 use super::views::Views;
 use super::{PlaneOptions, State};
 use crate::connections::{Connections, Hands};
-use crate::resource::{Kind, PortRange, Resource, SourceNatSpec};
+use crate::program::services::Front;
+use crate::resource::{Kind, PortRange, PortSpec, ProxyArp, Resource, SourceNatSpec};
 use crate::show::memory::MemoryView;
 use crate::store::Plan;
 use crate::wiring;
@@ -163,16 +166,29 @@ impl State {
         if !self.flows.static_nat.take_changed() {
             return;
         }
-        self.give_aliases();
-        if let Err(full) = self.connect() {
-            tracing::warn!("not every address that stands for a workload's is answered for: {full}");
-        }
-        self.publish_interfaces();
+        self.place_aliases();
         self.publish_flows();
         self.claim();
     }
 
-    /// An address of a pool, and one that stands for another, is answered for by the port in whose subnet it lies.
+    /// Services came or went: ports answer for those addresses of theirs that they are told to answer for.
+    pub(super) fn place_services(&mut self) {
+        let is_answered = |(front, _): &(Front, bool)| self.ports.iter().any(|port| serves(port, front.address));
+        if self.balancing.changed().iter().any(is_answered) {
+            self.place_aliases();
+        }
+    }
+
+    fn place_aliases(&mut self) {
+        self.give_aliases();
+        if let Err(full) = self.connect() {
+            tracing::warn!("not every address of services and workloads is answered for: {full}");
+        }
+        self.publish_interfaces();
+    }
+
+    /// An address of a pool, and one that stands for another, is answered for by the port in whose subnet it lies; so is
+    /// that of a service where the port is told to.
     fn give_aliases(&mut self) {
         let fixed = self.flows.static_nat.pairs();
         let fixed = fixed.map(|(outside, _)| ("default".to_owned(), outside));
@@ -198,7 +214,10 @@ impl State {
             let near = pools
                 .iter()
                 .filter(|(vrf, address)| *vrf == port.spec.vrf && is_near(*address));
-            port.aliases = near.map(|(_, address)| *address).collect();
+            let near: BTreeSet<_> = near.map(|(_, address)| *address).collect();
+            let served = self.balancing.fronts().map(|front| front.address);
+            let served = served.filter(|address| serves(port, *address));
+            port.aliases = served.chain(near).collect::<BTreeSet<_>>().into_iter().collect();
         }
     }
 
@@ -227,6 +246,23 @@ impl State {
         self.flows.outgoing = is_outgoing;
         self.track();
         self.flows.tracking.generation.advance();
+    }
+}
+
+/// Whether a port answers for a service at the address, which lies in a prefix of its own and in one of `proxyArp`.
+fn serves(port: &Port, address: IpAddr) -> bool {
+    let PortSpec {
+        proxy_arp,
+        addresses,
+        vrf,
+        ..
+    } = &port.spec;
+    match proxy_arp {
+        ProxyArp::Prefixes(nets) => {
+            let is_near = |net: &IpNet| net.contains(&address) && net.addr() != address;
+            vrf == "default" && nets.iter().any(|net| net.contains(&address)) && addresses.iter().any(is_near)
+        }
+        ProxyArp::Nobody | ProxyArp::Routed => false,
     }
 }
 

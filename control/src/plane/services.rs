@@ -165,6 +165,11 @@ impl Balancing {
         std::mem::take(&mut self.changed)
     }
 
+    /// Frontends that came (true) or went since [`Self::take_changed`].
+    pub fn changed(&self) -> &[(Front, bool)] {
+        &self.changed
+    }
+
     /// Memory for who had which backend.
     pub fn memory(&self, now_ns: u64) -> MemoryView {
         let now_s = (now_ns / 1_000_000_000) as u32;
@@ -326,6 +331,12 @@ fn slice(resource: &Resource) -> Option<&EndpointSlice> {
 }
 
 impl State {
+    /// Carries the services of a plan out.
+    pub(super) fn apply_services(&mut self, plan: &Plan) {
+        self.balancing.apply(plan);
+        self.place_services();
+    }
+
     /// Says which addresses node ports are at.
     pub(super) fn place_node_ports(&mut self) {
         let ports: Vec<_> = self.ports.iter().collect();

@@ -2,6 +2,7 @@
 
 mod host_ports;
 mod many;
+mod on_link;
 mod used;
 
 use std::collections::BTreeMap;
