@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use control::program::felix::{NatInfo, ToDataplane, WorkloadEndpoint, WorkloadEndpointId, WorkloadEndpointUpdate};
 use testbed::Plane;
 use testbed::packets::{Mac, Received, arp, echo, frame, open, port_mac, tcp, udp};
 
@@ -229,4 +230,34 @@ fn an_address_that_somebody_has_is_refused_whoever_comes_first() {
         let refused = plane.apply(&web(nats)).unwrap_err().to_string();
         assert!(refused.contains(part), "{nats}: {refused}");
     }
+}
+
+#[test]
+fn messages_of_felix_say_the_same() {
+    let mut plane = plane();
+    let [[inside, outside, far], _] = families();
+    let id = WorkloadEndpointId {
+        orchestrator_id: "k8s".to_owned(),
+        workload_id: "shop/web".to_owned(),
+        endpoint_id: "eth0".to_owned(),
+    };
+    let endpoint = WorkloadEndpoint {
+        state: "active".to_owned(),
+        name: "web".to_owned(),
+        ipv4_nets: vec!["10.1.0.2/32".to_owned()],
+        profile_ids: vec!["kns.shop".to_owned()],
+        ipv4_nat: vec![NatInfo {
+            ext_ip: "192.0.2.77".to_owned(),
+            int_ip: "10.1.0.2".to_owned(),
+        }],
+        ..WorkloadEndpoint::default()
+    };
+    let update = WorkloadEndpointUpdate { id, endpoint };
+    plane.tell(vec![ToDataplane::WorkloadEndpointUpdate(update)]);
+    let elsewhere = address("192.0.2.77");
+    let came = inward(&mut plane, &tcp((far, 5000), (elsewhere, 22), 64)).unwrap();
+    assert_eq!(came.target, inside);
+    assert_eq!(inward(&mut plane, &tcp((far, 5000), (outside, 22), 64)), None);
+    let sent = outward(&mut plane, &udp((inside, 123), (far, 123), 64, b"?")).unwrap();
+    assert_eq!(sent.source, elsewhere);
 }
