@@ -10,9 +10,9 @@ required=(
     iproute2 ethtool iputils-ping             # networks of namespaces
     iperf3 curl tcpdump nftables graphviz     # traffic, peers, pictures
 )
-# nginx serves a file faster than anything else at hand; the others are the peers of tunnels, and tshark reads what is on
-# the wire between. Tests and the demo do without what cannot be had.
-optional=(nginx-light wireguard-go wireguard-tools tshark)
+# nginx serves a file faster than anything else at hand; the others are the peers of tunnels and of routing, and tshark reads
+# what is on the wire between. Tests and the demo do without what cannot be had.
+optional=(nginx-light wireguard-go wireguard-tools tshark bird2)
 
 missing() {
     local package

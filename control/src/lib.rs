@@ -7,6 +7,7 @@ pub mod cli;
 pub mod connections;
 pub mod flow_logs;
 pub mod intent;
+pub mod kernel_routes;
 pub mod keys;
 pub mod links;
 pub mod metrics;

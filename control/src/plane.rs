@@ -5,6 +5,8 @@ mod capture;
 mod devices;
 mod flow_logs;
 mod flows;
+mod learn;
+mod manual;
 mod neighbours;
 mod overlays;
 mod policy;
@@ -47,11 +49,13 @@ use nat::time::Tick;
 
 use crate::agent::Agent;
 use crate::flow_logs::FlowLogs;
+use crate::kernel_routes::KernelRoutes;
 use crate::program::policy::Enforcement;
 use crate::program::services::Place;
 use crate::refusal::Refusal;
 use crate::resource::{NeighborSpec, Object, Route};
 use crate::store::Plan;
+pub use manual::ManualPlane;
 use ports::Ports;
 use routes::Connected;
 use services::Balancing;
@@ -162,6 +166,7 @@ struct State {
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
     punting: punt::Punting,
+    learning: learn::Learning,
     policing: qos::Policing,
     policy: Enforcement,
     flow_logs: Arc<FlowLogs>,
@@ -196,8 +201,7 @@ impl State {
         let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone());
         let flows = reserved(flows, "flows")?;
         let policy = reserved(policy::enforcement(qsbr.clone()), "policy")?;
-        let interfaces = Publisher::new(Interfaces::default());
-        let wireguard = Publisher::new(::wireguard::interface::Interfaces::default());
+        let (interfaces, wireguard) = (Publisher::new(Default::default()), Publisher::new(Default::default()));
         let allowed = table(ALLOWED_BYTES, &qsbr, "allowed IPs")?;
         let (clock, balancing) = (Clock::new(), Balancing::new(options.place.clone()));
         let ground = workers::Ground {
@@ -238,6 +242,7 @@ impl State {
             neighbours: Neighbours::default(),
             own_routes: BTreeSet::new(),
             on_links: BTreeSet::new(),
+            learning: learn::Learning::new(wakes.events.clone()),
             events: wakes.events,
             workers,
             ports: Ports::default(),
@@ -293,6 +298,7 @@ impl State {
                 self.publish_interfaces();
                 self.place_node_ports();
                 self.describe_ports();
+                self.find_learners();
                 Ok(())
             }
             Err(refusal) => {
@@ -322,11 +328,12 @@ impl State {
         self.policy.reclaim();
         let now_ns = self.now_ns();
         self.flows.reclaim(Tick::from_ns(now_ns));
+        let more = self.learn();
         let next = self
             .neighbours
             .next_deadline()
             .map_or(u64::MAX, |deadline| deadline.saturating_sub(now_ns));
-        TICK.min(Duration::from_nanos(next))
+        more.unwrap_or(TICK).min(Duration::from_nanos(next))
     }
 }
 
@@ -422,6 +429,11 @@ impl DataPlane {
         self.shared.lock().link_changed(link);
     }
 
+    /// Where the kernel's routes are to be written down.
+    pub fn kernel_routes(&self) -> Arc<KernelRoutes> {
+        self.shared.lock().learning.kernel.clone()
+    }
+
     /// The other end of a port of driver `memory`.
     pub fn memory_end(&self, port: &str) -> Option<MemoryEnd> {
         self.shared.lock().ports.memory_end(port)
@@ -431,70 +443,5 @@ impl DataPlane {
 impl Drop for DataPlane {
     fn drop(&mut self) {
         self.shut_down();
-    }
-}
-
-/// The same plane without threads and clock: the caller turns the workers and says what time it is. For captures, tests
-/// and benchmarks.
-pub struct ManualPlane {
-    state: State,
-    workers: Vec<ManualWorker>,
-}
-
-impl ManualPlane {
-    /// Sets a plane up at time zero.
-    ///
-    /// # Errors
-    /// Memory that cannot be had.
-    pub fn new(options: &PlaneOptions) -> Result<Self, StartError> {
-        let wakes = Wakes {
-            events: Events::new(|| {}),
-            mailbox: Mailbox::new(|| {}),
-        };
-        let (state, workers) = State::new(options, wakes, true)?;
-        Ok(Self { state, workers })
-    }
-
-    /// Carries a plan out.
-    ///
-    /// # Errors
-    /// Why it cannot be done; nothing has changed then.
-    pub fn apply(&mut self, plan: &Plan) -> Result<(), Refusal> {
-        self.state.apply(plan)
-    }
-
-    /// One turn of every worker and of control at this time, which must not go back. Packets carried.
-    pub fn turn(&mut self, now_ns: u64) -> usize {
-        self.state.manual_ns = Some(now_ns);
-        let carried = self.workers.iter_mut().map(|worker| worker.turn(now_ns)).sum();
-        self.state.look_after();
-        self.state.serve_tunnels();
-        self.state.log_flows();
-        carried
-    }
-
-    /// The other end of a port of driver `memory`.
-    pub fn memory_end(&self, port: &str) -> Option<MemoryEnd> {
-        self.state.ports.memory_end(port)
-    }
-
-    /// The frames, to be counted when the plane has gone.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.state.pool
-    }
-
-    /// The number of a port.
-    pub fn port_id(&self, port: &str) -> Option<PortId> {
-        self.state.ports.id(port)
-    }
-
-    /// A worker, to be turned alone.
-    pub fn worker(&mut self, number: usize) -> Option<&mut ManualWorker> {
-        self.workers.get_mut(number)
-    }
-
-    /// The views of the plane, as the socket gives them.
-    pub fn views(&mut self) -> views::Views<'_> {
-        views::Views(&mut self.state)
     }
 }

@@ -137,6 +137,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     }
     let links = links::watch().map_err(|error| start(format!("cannot watch network devices: {error}")))?;
     let watching = tokio::spawn(follow(links, plane.clone()));
+    let learning = tokio::spawn(plane.kernel_routes().follow());
     let announcing = tokio::spawn(announce_when_ready(plane.clone()));
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(intent, async {
@@ -144,6 +145,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     }));
     stop.wait().await;
     watching.abort();
+    learning.abort();
     announcing.abort();
     let _ = finish.send(());
     // Workers end, sockets close, devices are left as they were found.

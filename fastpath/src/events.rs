@@ -59,6 +59,11 @@ impl Events {
         }
     }
 
+    /// Wakes control, for something that it finds out by itself.
+    pub fn nudge(&self) {
+        (self.0.wake)();
+    }
+
     /// The next event, for control.
     pub fn next(&self) -> Option<Event> {
         self.0.queue.pop()

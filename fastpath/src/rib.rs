@@ -30,11 +30,19 @@ pub enum Origin {
     Static = 1,
     /// A tunnel's peer, whose addresses these are.
     Allowed = 2,
+    /// A route of the kernel's, which a routing daemon may have put there.
+    Kernel = 3,
     /// A neighbour on a connected subnet.
-    Neighbour = 3,
+    Neighbour = 4,
 }
 
-const ORIGINS: [Origin; 4] = [Origin::Connected, Origin::Static, Origin::Allowed, Origin::Neighbour];
+const ORIGINS: [Origin; 5] = [
+    Origin::Connected,
+    Origin::Static,
+    Origin::Allowed,
+    Origin::Kernel,
+    Origin::Neighbour,
+];
 
 /// The paths that the origins know, by [`Origin`].
 type Candidates = [Option<u32>; ORIGINS.len()];

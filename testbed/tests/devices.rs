@@ -1,5 +1,7 @@
 //! Devices that go down, up, away and come back, while the program runs: it says so, drops by name, and goes on.
 
+#[path = "devices/learn.rs"]
+mod learn;
 #[path = "devices/overlays.rs"]
 mod overlays;
 #[path = "devices/punt.rs"]

@@ -221,7 +221,8 @@ impl State {
             return None;
         }
         let (origin, target) = self.rib.best(vrf, net)?;
-        if origin == Origin::Neighbour || *target == Target::Local {
+        // What the kernel taught is for the kernel to follow as well: a full table of the Internet is not told back to it.
+        if matches!(origin, Origin::Neighbour | Origin::Kernel) || *target == Target::Local {
             return None;
         }
         Some(match target {

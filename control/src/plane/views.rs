@@ -173,6 +173,7 @@ impl Views<'_> {
             let name = match origin {
                 Origin::Static => written.get(&(vrf, net)).cloned(),
                 Origin::Allowed => state.allowed.get(&(vrf, net)).map(|port| state.ports.name_of(*port)),
+                Origin::Kernel => state.learnt_from(vrf, net),
                 _ => owner.map(|port| port.name.clone()),
             };
             let hop = |gateway: Option<String>, port, weight| HopView {
@@ -199,6 +200,7 @@ impl Views<'_> {
             let origin = match (origin, &target) {
                 (Origin::Static, _) => RouteOrigin::Static,
                 (Origin::Allowed, _) => RouteOrigin::Allowed,
+                (Origin::Kernel, _) => RouteOrigin::Kernel,
                 (_, Target::Local) => RouteOrigin::Local,
                 _ => RouteOrigin::Connected,
             };

@@ -14,7 +14,8 @@ pub struct RouteView {
     pub vrf: String,
     /// Where the route comes from.
     pub origin: RouteOrigin,
-    /// The name of the Route, Port or WireguardInterface it comes from.
+    /// The name of the Route, Port or WireguardInterface it comes from; for origin `kernel` who gave it to the kernel, as
+    /// `ip route` says: `bird`, `static`, `dhcp`.
     pub name: String,
     /// Next hops, for action `forward`.
     pub via: Vec<HopView>,
@@ -37,6 +38,8 @@ pub enum RouteOrigin {
     Static,
     /// Allowed IPs of a WireGuard peer.
     Allowed,
+    /// The kernel's table, as a routing daemon writes it.
+    Kernel,
 }
 
 /// What becomes of packets to a prefix.
@@ -76,6 +79,7 @@ pub fn table(routes: &Vec<RouteView>) -> String {
             RouteOrigin::Connected => "connected",
             RouteOrigin::Local => "local",
             RouteOrigin::Allowed => "allowed",
+            RouteOrigin::Kernel => "kernel",
             RouteOrigin::Static => "static",
         };
         let action = match route.action {

@@ -16,7 +16,8 @@ impl Rib {
         })
     }
 
-    /// Remembers from now on which prefixes' routes change, or no longer. Neighbours' own routes do not count.
+    /// Remembers from now on which prefixes' routes change, or no longer. Neither neighbours' own routes
+    /// count nor the kernel's.
     pub fn keep_changed(&mut self, keep: bool) {
         if keep != self.changed.is_some() {
             self.changed = keep.then(Vec::new);
@@ -29,7 +30,11 @@ impl Rib {
     }
 
     pub(super) fn note(&mut self, vrf: VrfId, net: IpNet, origin: Origin) {
-        if let Some(changed) = self.changed.as_mut().filter(|_| origin != Origin::Neighbour) {
+        if let Some(changed) = self
+            .changed
+            .as_mut()
+            .filter(|_| !matches!(origin, Origin::Neighbour | Origin::Kernel))
+        {
             changed.push((vrf, net));
         }
     }

@@ -27,14 +27,14 @@ Both(('::', 8080), Who).serve_forever()
 ";
 
 /// A host with an uplink to the world, and a pod behind the plane that runs on it.
-struct Node {
-    net: Net,
-    world: Host,
+pub(super) struct Node {
+    pub net: Net,
+    pub world: Host,
     _servers: Vec<Child>,
 }
 
 impl Node {
-    fn new() -> Node {
+    pub fn new() -> Node {
         let net = Net::new();
         let world = net.lab.host("world").unwrap();
         let ours = (&net.router, "uplink0", ["10.4.0.1/24", "fd00:4::1/64"]);
@@ -60,7 +60,7 @@ impl Node {
         node
     }
 
-    fn start(&self) -> Margay {
+    pub fn start(&self) -> Margay {
         let resources = [router::PORTS, UPLINK].join("---\n");
         let margay = self.net.lab.margay(&self.net.router, &resources, &[]).unwrap();
         until_up(&margay, "uplink");
