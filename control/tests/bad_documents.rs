@@ -1,5 +1,8 @@
 //! Every bad document gets its sentence.
 
+#[path = "documents/mutated.rs"]
+mod mutated;
+
 use control::refusal::Refusal;
 use control::resource::{Format, Source, read};
 use serde_json::json;
