@@ -26,7 +26,7 @@ fn main() {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
         };
-        for size in [256, 16, 1] {
+        for size in [256, 64, 16, 1] {
             let scenario = format!("{name}, 1 route, one flow, vectors of {size}");
             run(&mut criterion, &scenario, one_route(family, 1, size));
         }
