@@ -173,7 +173,8 @@ struct News {
 }
 
 impl News {
-    /// Unicast routes of the main table with a way to leave; not those that follow from the host's own addresses.
+    /// Routes of the main table with a way to leave, and those that lead nowhere; not those that follow from the host's own
+    /// addresses.
     fn of(message: &RouteMessage) -> Option<News> {
         let header = &message.header;
         let mut table = u32::from(header.table);
@@ -193,10 +194,14 @@ impl News {
             _ => return None,
         };
         let is_ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-            && header.kind == RouteType::Unicast
+            && (header.kind == RouteType::Unicast || leads_nowhere(header.kind))
             && header.protocol != RouteProtocol::Kernel;
         let net = IpNet::new(address.unwrap_or(unspecified), header.destination_prefix_length).ok()?;
-        hops.extend(hop.finish(1));
+        match leads_nowhere(header.kind) {
+            // The kernel names a device here for IPv6, `lo`, which means nothing.
+            true => hops = vec![KernelHop::NOWHERE],
+            false => hops.extend(hop.finish(1)),
+        }
         hops.sort_unstable();
         let route = KernelRoute {
             protocol: header.protocol.into(),
@@ -204,6 +209,13 @@ impl News {
         };
         (is_ours && !route.hops.is_empty()).then_some(News { net, metric, route })
     }
+}
+
+fn leads_nowhere(kind: RouteType) -> bool {
+    matches!(
+        kind,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+    )
 }
 
 /// What the attributes of a hop say.

@@ -17,6 +17,15 @@ pub struct KernelHop {
     pub weight: u16,
 }
 
+impl KernelHop {
+    /// Where packets end that the kernel is told to drop: `blackhole`, `unreachable`, `prohibit`.
+    pub const NOWHERE: Self = Self {
+        ifindex: 0,
+        gateway: None,
+        weight: 1,
+    };
+}
+
 /// A route of the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelRoute {
@@ -89,11 +98,13 @@ impl Mirror {
         self.ways.retain(|ways| Arc::strong_count(ways) > 1);
     }
 
-    /// The route of a prefix with the lowest metric among those with a way that counts, and these ways.
+    /// The route of a prefix with the lowest metric among those with a way that counts, and these ways;
+    /// what leads nowhere counts always.
     pub fn best(&self, net: IpNet, counts: impl Fn(&KernelHop) -> bool) -> Option<(u8, Vec<KernelHop>)> {
         let of_net = self.routes.range((net, 0)..=(net, u32::MAX));
         let ways = of_net.map(|(_, (route, _))| {
-            let hops: Vec<_> = route.hops.iter().filter(|hop| counts(hop)).copied().collect();
+            let is_way = |hop: &&KernelHop| **hop == KernelHop::NOWHERE || counts(hop);
+            let hops: Vec<_> = route.hops.iter().filter(is_way).copied().collect();
             (route.protocol, hops)
         });
         ways.into_iter().find(|(_, hops)| !hops.is_empty())
@@ -189,6 +200,22 @@ mod tests {
         assert_eq!(gateways(&mirror, |hop| hop.ifindex == 1), ["10.1.0.1"]);
         mirror.remove(net(), 10, &route(&["10.2.0.2"]).hops);
         assert_eq!(gateways(&mirror, |_| true), ["10.1.0.1", "10.2.0.1"]);
+    }
+
+    #[test]
+    fn what_leads_nowhere_counts_unless_a_better_route_does() {
+        let mut mirror = Mirror::default();
+        let nowhere: Arc<[_]> = [KernelHop::NOWHERE].into();
+        let blackhole = KernelRoute {
+            protocol: 12,
+            hops: nowhere.clone(),
+        };
+        mirror.add(net(), 20, blackhole, false);
+        mirror.add(net(), 10, route(&["10.2.0.1"]), false);
+        assert_eq!(gateways(&mirror, |_| true), ["10.2.0.1"]);
+        assert_eq!(mirror.best(net(), |hop| hop.ifindex == 1), Some((12, nowhere.to_vec())));
+        mirror.remove(net(), 20, &nowhere);
+        assert_eq!(mirror.best(net(), |hop| hop.ifindex == 1), None);
     }
 
     #[test]

@@ -48,6 +48,9 @@ impl Learning {
     /// Where the kernel would send what goes to a prefix, by the ports of a table; and who told it to.
     fn route(&self, vrf: VrfId, net: IpNet) -> Option<(u8, Target)> {
         let (protocol, hops) = self.kernel.lock().best(net, |hop| self.port(hop, vrf).is_some())?;
+        if hops.contains(&KernelHop::NOWHERE) {
+            return Some((protocol, Target::Drop));
+        }
         let gateways = hops
             .iter()
             .filter_map(|hop| Some((self.port(hop, vrf)?, hop.gateway?, hop.weight)));
@@ -79,7 +82,11 @@ impl State {
             tracing::warn!("cannot learn the kernel's route to {net}, and perhaps others: {full}");
         }
         self.write_own_routes(Some(&nets));
-        self.learning.kernel.lock().has_changed().then_some(BREATH)
+        let has_more = self.learning.kernel.lock().has_changed();
+        if !has_more {
+            self.ports.leaving.clear();
+        }
+        has_more.then_some(BREATH)
     }
 
     /// Who gave the kernel the route that was learnt from it.
@@ -89,7 +96,7 @@ impl State {
             .map(|(protocol, _)| protocol_name(protocol))
     }
 
-    /// Everything is looked at again when other ports learn: at once when one has gone, whose number the next port gets.
+    /// Everything is looked at again when other ports learn; of ports that have gone the numbers are not given anew before.
     pub(super) fn find_learners(&mut self) {
         let learners = self.ports.iter().filter_map(|port| match &port.backing {
             Some(Backing::Device(device)) if device.claims().is_some() => {
@@ -100,12 +107,13 @@ impl State {
         let learners: Vec<_> = learners.collect();
         if learners != self.learning.ports {
             let is_gone = |(_, port, _): &(u32, PortId, VrfId)| self.ports.get(*port).is_none();
-            let has_gone = self.learning.ports.iter().any(is_gone);
+            let gone = self.learning.ports.iter().filter(|learner| is_gone(learner));
+            let gone: Vec<_> = gone.map(|(_, port, _)| *port).collect();
+            self.ports.leaving.extend(gone);
             self.learning.vrfs.extend(learners.iter().map(|(.., vrf)| *vrf));
             self.learning.ports = learners;
             self.learning.kernel.want();
             self.learning.kernel.lock().change_all();
-            while has_gone && self.learn().is_some() {}
         }
     }
 
@@ -114,9 +122,14 @@ impl State {
             return Ok(());
         }
         for vrf in self.learning.vrfs.clone() {
-            match self.learning.route(vrf, net) {
-                Some((_, target)) => self.rib.set(vrf, net, Origin::Kernel, &target)?,
-                None => drop(self.rib.clear(vrf, net, Origin::Kernel)?),
+            let written = match self.learning.route(vrf, net) {
+                Some((_, target)) => self.rib.set(vrf, net, Origin::Kernel, &target),
+                None => self.rib.clear(vrf, net, Origin::Kernel).map(drop),
+            };
+            if let Err(full) = written {
+                // What was learnt before is no longer true.
+                self.rib.clear(vrf, net, Origin::Kernel)?;
+                return Err(full);
             }
         }
         Ok(())

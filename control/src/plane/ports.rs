@@ -115,6 +115,8 @@ impl Port {
 pub(super) struct Ports {
     pub list: Vec<Option<Port>>,
     names: HashMap<String, PortId>,
+    /// Numbers of ports that are no more, but that routes may still name: not to be given yet.
+    pub leaving: Vec<PortId>,
     /// What their links were told.
     pub announced: Announced,
 }
@@ -169,8 +171,9 @@ impl Ports {
     }
 
     fn free_id(&self) -> PortId {
-        let free = self.list.iter().position(Option::is_none).unwrap_or(self.list.len());
-        PortId(free as u16)
+        let ids = (0..=self.list.len() + self.leaving.len()).map(|id| PortId(id as u16));
+        let mut free = ids.filter(|id| self.get(*id).is_none() && !self.leaving.contains(id));
+        free.next().unwrap_or(PortId(self.list.len() as u16))
     }
 }
 

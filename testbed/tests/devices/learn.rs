@@ -160,6 +160,18 @@ fn routes_of_the_kernel_are_followed_as_they_change() {
     ip(router, "route add 10.81.0.0/16 via 10.4.0.2");
     until("a later route", || ways("10.81.0.0/16") == 1);
     assert_eq!(ways("10.79.0.0/16") + ways("10.80.0.0/16"), 0);
+    // What the kernel is told to drop does not leave by a wider route.
+    reaches(pod, "10.77.0.1");
+    ip(router, "route add blackhole 10.77.0.1/32");
+    ip(router, "-6 route add unreachable fd00:79::/64");
+    let action = |prefix: &str| learnt(&margay).get(prefix).map(|route| route["action"].clone());
+    for prefix in ["10.77.0.1/32", "fd00:79::/64"] {
+        until(prefix, || action(prefix) == Some("drop".into()));
+    }
+    assert!(!ping(pod, "10.77.0.1"));
+    ip(router, "route del blackhole 10.77.0.1/32");
+    ip(router, "-6 route del unreachable fd00:79::/64");
+    reaches(pod, "10.77.0.1");
     // The kernel takes routes away with the device, and says nothing of it.
     ip(router, "link set uplink0 down");
     until("no routes", || learnt(&margay).is_empty());
