@@ -380,7 +380,8 @@ fn word(head: &[u8; 8], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
 }
 
-/// Returns where to go and the packet's length from the IP header on, which `data` has. Not inlined, so that IPv4 has the registers.
+/// Returns where to go and the packet's length from the IP header on, which `data` has. Not inlined, so that IPv4 has the
+/// registers.
 #[inline(never)]
 fn parse_v6(meta: &mut Meta, own: &OwnAddresses, data: &[u8]) -> Result<(Next, u16), Drop> {
     let Ok((header, _)) = ipv6::Header::ref_from_prefix(data) else {
