@@ -4,10 +4,13 @@
 use crate::spread::Spread;
 use crate::traffic::Generator;
 use classifier::sets::Capacity;
-use control::program::policy::Enforcement;
+use control::agent::Agent;
+use control::program::felix::ToDataplane;
+use control::program::policy::{Enforcement, PortInfo};
+use control::resource::{Source, read};
 use control::wiring::{FLOW_WRITERS, Flows, Rings};
 use fastpath::arena::Arena;
-use fastpath::builder::Kind;
+use fastpath::builder::{Kind, StageInfo};
 use fastpath::clock::Clock;
 use fastpath::counters::Counters;
 use fastpath::events::Events;
@@ -63,11 +66,24 @@ pub struct Rig {
     _connections: Connections,
 }
 
-/// Room for sets of policy, of which there are none.
+/// Room for sets of policy.
 const SETS: Capacity = Capacity {
     prefix_bytes: 1 << 20,
     class_bytes: 1 << 20,
 };
+
+/// What becomes of connections.
+#[derive(Default)]
+pub struct Tracked {
+    /// Room for so many.
+    pub connections: u32,
+    /// Which get another source.
+    pub rules: Vec<Rule>,
+    /// Which get another target.
+    pub services: Book,
+    /// Policy and endpoints, as YAML; the ports are called `port-1` and `port-2`.
+    pub policy: String,
+}
 
 /// What the nodes of connections work on.
 pub struct Connections {
@@ -75,18 +91,18 @@ pub struct Connections {
     rules: Publisher<Rules>,
     services: Book,
     affinity: Arc<Affinity>,
-    /// None.
+    /// What packets are judged by.
     pub policy: Enforcement,
 }
 
 impl Connections {
-    /// An empty table for so many, of which those that `rules` match get another source.
+    /// An empty table, with what becomes of those in it.
     ///
     /// # Panics
-    /// If there is no address space for it.
-    pub fn new(connections: u32, rules: Vec<Rule>, qsbr: &Arc<Qsbr>) -> Self {
+    /// If there is no address space for it, or policy is not what the product takes.
+    pub fn new(tracked: Tracked, qsbr: &Arc<Qsbr>) -> Self {
         let shape = Shape {
-            connections,
+            connections: tracked.connections.max(1),
             writers: FLOW_WRITERS,
             seed: 1,
         };
@@ -98,10 +114,10 @@ impl Connections {
         tracking.table.populate();
         Self {
             tracking,
-            rules: Publisher::new(Rules::from(rules)),
-            services: Book::default(),
+            rules: Publisher::new(Rules::from(tracked.rules)),
+            services: tracked.services,
             affinity: Arc::new(Affinity::new(16, 1)),
-            policy: Enforcement::new(SETS, qsbr.clone()).expect("address space"),
+            policy: enforcement(&tracked.policy, qsbr),
         }
     }
 
@@ -141,18 +157,16 @@ impl Rig {
         Self::build(|graph, qsbr| Turner::new(graph, qsbr, generator), None)
     }
 
-    /// The same with both ports tracked, and packets from these queues at them; connections get another source by
-    /// `rules`.
-    pub fn tracked(queues: [Box<dyn Queue>; 2], connections: u32, rules: Vec<Rule>) -> Self {
+    /// The same with both ports tracked, and packets from these queues at them.
+    pub fn tracked(queues: [Box<dyn Queue>; 2], tracked: Tracked) -> Self {
         let turner = |graph, qsbr| Turner::with_queues(graph, qsbr, queues);
-        Self::build(turner, Some((connections, rules)))
+        Self::build(turner, Some(tracked))
     }
 
-    fn build(turner: impl FnOnce(Graph, Arc<Qsbr>) -> Turner, tracked: Option<(u32, Vec<Rule>)>) -> Self {
+    fn build(turner: impl FnOnce(Graph, Arc<Qsbr>) -> Turner, tracked: Option<Tracked>) -> Self {
         let qsbr = Arc::new(Qsbr::new(1));
         let is_tracked = tracked.is_some();
-        let (connections, rules) = tracked.unwrap_or((1, vec![]));
-        let connections = Connections::new(connections, rules, &qsbr);
+        let connections = Connections::new(tracked.unwrap_or_default(), &qsbr);
         let forwarding = Arc::new(Forwarding::default());
         let tables = fib::Pool::new(1 << 30, Pages::Huge, qsbr.clone()).expect("address space");
         let mut rib = Rib::new(forwarding.clone(), qsbr.clone(), tables);
@@ -268,7 +282,13 @@ impl Turner {
             let cycles = after.iter().zip(&before).map(|(after, before)| after.0 - before.0);
             runs.push(cycles.map(|cycles| cycles as f64 / packets as f64).collect());
             let end = stages.iter().position(|stage| stage.name == sink).expect("the sink");
-            assert_eq!(after[end].1 - before[end].1, packets, "packets went astray");
+            let astray = || astray(&stages, &counters);
+            assert_eq!(
+                after[end].1 - before[end].1,
+                packets,
+                "packets went astray: {}",
+                astray()
+            );
         }
         let of = |at: usize| Spread::of(runs.iter().map(|run| run[at]));
         let is_node = |at: &usize| stages[*at].kind == Kind::Node;
@@ -284,6 +304,42 @@ impl Turner {
                 .collect(),
         }
     }
+}
+
+/// What the product's agent makes of resources, in force.
+fn enforcement(yaml: &str, qsbr: &Arc<Qsbr>) -> Enforcement {
+    let mut policy = Enforcement::new(SETS, qsbr.clone()).expect("address space");
+    let mut agent = Agent::default();
+    for document in read(&[Source::file("bench.yaml", yaml)]).expect("documents that are right") {
+        agent.update(&document.resource.key(), None, Some(&document.resource));
+    }
+    policy.receive(ToDataplane::InSync);
+    policy.expect(agent.has_endpoints());
+    for message in agent.flush() {
+        policy.receive(message);
+    }
+    for port in [0, 1] {
+        let info = PortInfo {
+            name: format!("port-{}", port + 1),
+            ..PortInfo::default()
+        };
+        policy.set_port(PortId(port), Some(info));
+    }
+    policy.publish();
+    policy
+}
+
+/// Why packets were dropped.
+fn astray(stages: &[StageInfo], counters: &[Arc<Counters>]) -> String {
+    let drops = stages.iter().zip(counters).flat_map(|(stage, counters)| {
+        let reasons = stage.drops.iter().zip(&counters.drops);
+        reasons.map(|((reason, _), count)| (&stage.name, reason, count.read()))
+    });
+    let drops = drops.filter(|(.., count)| *count > 0);
+    let drops: Vec<_> = drops
+        .map(|(stage, reason, count)| format!("{stage} {reason} {count}"))
+        .collect();
+    drops.join(", ")
 }
 
 /// Cycles and packets of each stage so far.

@@ -1,6 +1,5 @@
 //! Traffic: the same packets in every run, given to a worker by a queue that costs little and loses nothing.
 
-use crate::routes::Rng;
 use fastpath::arena::{FrameIndex, HEADROOM};
 use fastpath::pool::Frames;
 use fastpath::port::Queue;
@@ -99,14 +98,6 @@ impl Queue for Generator {
     }
 
     fn close(self: Box<Self>, _: &mut Frames) {}
-}
-
-/// Addresses in a random order, the same in every run.
-pub fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut rng = Rng(seed);
-    for at in (1..items.len()).rev() {
-        items.swap(at, rng.below(at as u64 + 1) as usize);
-    }
 }
 
 #[cfg(test)]

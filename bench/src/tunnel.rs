@@ -1,6 +1,6 @@
 //! A gateway with a tunnel in the product's whole graph: packets from inside to its peers, and sealed ones from its peers.
 
-use crate::rig::{Connections, OUR_MAC, Turner};
+use crate::rig::{Connections, OUR_MAC, Tracked, Turner};
 use crate::routes::Rng;
 use crate::traffic::{Generator, PACKETS, udp_of};
 use control::wiring::{self, Rings};
@@ -76,7 +76,7 @@ impl Gateway {
         };
         let tunnels = Publisher::new(Tunnels(vec![None, None, Some(Arc::new(interface))]));
         let interfaces = Publisher::new(interfaces());
-        let connections = Connections::new(1, vec![], &qsbr);
+        let connections = Connections::new(Tracked::default(), &qsbr);
         let shared = wiring::Shared {
             interfaces: &interfaces,
             rib: &rib,
