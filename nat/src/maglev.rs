@@ -9,7 +9,7 @@
 //! What stands in the table follows from the ids and weights of the backends, and from nothing else: not from the order
 //! in which they came, nor from what was before. So it survives a restart, and is equal on every node.
 
-use crate::table::sip;
+use crate::table::{prefetch, sip};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -46,15 +46,27 @@ pub struct Backend {
 
 /// The slots of a service, as workers read them: it never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table(Arc<Vec<u32>>);
+pub struct Table(Arc<[u32]>);
 
 impl Table {
     /// Number of the backend for a connection with this hash, of which all 64 bits count; `None` if there is none.
     #[inline]
     pub fn choose(&self, hash: u64) -> Option<u32> {
-        let place = (u128::from(hash) * self.0.len() as u128) >> 64;
-        let number = *self.0.get(place as usize)?;
+        let number = *self.0.get(self.place(hash))?;
         (number != NOBODY).then_some(number)
+    }
+
+    /// Asks for the cache line of a slot.
+    #[inline]
+    pub(crate) fn warm(&self, hash: u64) {
+        if let Some(slot) = self.0.get(self.place(hash)) {
+            prefetch(slot);
+        }
+    }
+
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.0.len() as u128) >> 64) as usize
     }
 
     /// The number in each slot.
@@ -172,7 +184,7 @@ impl Maglev {
         rows.iter_mut().for_each(|row| row.sort_unstable_by_key(Member::order));
         self.rows = rows;
         self.stale = vec![true; count];
-        self.table = Table(Arc::new(vec![NOBODY; count * slots]));
+        self.table = Table(vec![NOBODY; count * slots].into());
     }
 
     fn join(&mut self, backend: &Backend) {

@@ -5,18 +5,18 @@
 //! two share whatever is the same, in shards, so a change costs what it touches and not what there is.
 
 mod book;
+mod fronts;
 mod pool;
 
 pub use book::Book;
 pub use pool::{Backend, Member, Pool, PoolId};
 
 use fastpath::meta::{Endpoint, Meta, VrfId};
-use std::collections::{HashMap, HashSet};
+use fronts::Fronts;
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// Parts of the frontends that are copied alone.
-const SHARDS: usize = 1024;
 /// Pools that are copied together.
 const CHUNK: usize = 64;
 /// The protocols of services, by their place in [`Services::node_ports`].
@@ -54,18 +54,6 @@ impl Frontend {
 
     fn is_node_port(&self) -> bool {
         self.address == anywhere(&self.address)
-    }
-
-    fn shard(&self) -> usize {
-        let half = |at: usize| {
-            self.address[at..]
-                .first_chunk()
-                .map_or(0, |half| u64::from_ne_bytes(*half))
-        };
-        let rest = u64::from(self.port) << 16 | u64::from(self.vrf.0) << 32 | u64::from(self.protocol);
-        // Only control adds frontends, so nobody gains from making shards long.
-        let mixed = (half(0) ^ half(8).rotate_left(29) ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as usize % SHARDS
     }
 }
 
@@ -111,30 +99,26 @@ impl Prefix {
     }
 }
 
-type Shard = HashMap<Frontend, Lead>;
 type Chunk = [Option<Arc<Pool>>; CHUNK];
 
 /// All services, as workers read them.
 #[derive(Clone)]
 pub struct Services {
-    shards: Vec<Arc<Shard>>,
+    fronts: Fronts,
     pools: Vec<Arc<Chunk>>,
     /// A bit for each port that is a node port, by protocol: most packets need no second lookup.
     node_ports: Arc<[Vec<u64>; PROTOCOLS.len()]>,
     /// The node's addresses.
     ours: Arc<HashSet<(VrfId, [u8; 16])>>,
-    frontends: usize,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        let shard = Arc::new(Shard::new());
         Self {
-            shards: vec![shard; SHARDS],
+            fronts: Fronts::default(),
             pools: vec![],
             node_ports: Arc::new(std::array::from_fn(|_| vec![0; (1 << 16) / 64])),
             ours: Arc::default(),
-            frontends: 0,
         }
     }
 }
@@ -142,12 +126,12 @@ impl Default for Services {
 impl Services {
     /// Frontends there are.
     pub fn len(&self) -> usize {
-        self.frontends
+        self.fronts.len()
     }
 
     /// Whether there is nothing to balance.
     pub fn is_empty(&self) -> bool {
-        self.frontends == 0
+        self.len() == 0
     }
 
     /// Where packets to `target` lead, if it is a frontend. `protocol` and `vrf` are theirs.
@@ -162,12 +146,28 @@ impl Services {
             protocol,
             port: target.port,
         };
-        let lead = self.lead(&at).or_else(|| {
+        let lead = self.fronts.get(&at).or_else(|| {
             let is_ours = self.is_node_port(protocol, at.port) && self.ours.contains(&(vrf, at.address));
             let address = anywhere(&at.address);
-            is_ours.then(|| self.lead(&Frontend { address, ..at }))?
+            is_ours.then(|| self.fronts.get(&Frontend { address, ..at }))?
         })?;
         Some((lead, self.pool(lead.pool)?))
+    }
+
+    /// Asks for the cache lines that [`Self::of`] will read first.
+    #[inline]
+    pub(crate) fn warm(&self, meta: &Meta) {
+        let at = Frontend {
+            vrf: meta.vrf,
+            address: meta.target.address,
+            protocol: meta.protocol,
+            port: meta.target.port,
+        };
+        self.fronts.warm(&at);
+        if self.is_node_port(at.protocol, at.port) {
+            let address = anywhere(&at.address);
+            self.fronts.warm(&Frontend { address, ..at });
+        }
     }
 
     /// As [`Self::find`], for where a packet goes.
@@ -185,11 +185,6 @@ impl Services {
     fn shared_pool(&self, id: PoolId) -> Option<&Arc<Pool>> {
         let id = id.0 as usize;
         self.pools.get(id / CHUNK)?[id % CHUNK].as_ref()
-    }
-
-    #[inline]
-    fn lead(&self, frontend: &Frontend) -> Option<&Lead> {
-        self.shards[frontend.shard()].get(frontend)
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use crate::leg;
 use crate::service::{Backend, Lead, Pool, Services};
 use crate::snat::Rules;
 use crate::tracking::{MASQUERADE, MOVED};
+use arrayvec::ArrayVec;
 use fastpath::batch::Batch;
 use fastpath::labels;
 use fastpath::meta::{Endpoint, Flags, Meta};
@@ -18,6 +19,7 @@ use fastpath::nodes::icmp_error::Complaint;
 use fastpath::packet::Packet;
 use fastpath::publish::Reader;
 use fastpath::trace::Seen;
+use fastpath::vector::BATCH_MAX;
 use fastpath::wire::protocol;
 use std::sync::Arc;
 
@@ -63,13 +65,19 @@ impl Node for Balance {
         let fixed = &self.rules.refresh().fixed;
         let now_s = (turn.now_ns / 1_000_000_000) as u32;
         let affinity = &*self.affinity;
+        let found = find_all(services, batch);
+        let mut found = found.iter();
         batch.each(|mut packet| {
+            let mut found = found.next().copied().flatten();
             packet.meta.reserved = 0;
-            if packet.meta.flow != leg::NONE && stays(services, fixed, &mut packet) {
-                return Ok(Next::Route);
+            if packet.meta.flow != leg::NONE {
+                if stays(services, fixed, &mut packet) {
+                    return Ok(Next::Route);
+                }
+                found = Found::of(services, packet.meta).map(|found| found.hashed(packet.meta));
             }
-            match services.of(packet.meta) {
-                Some((lead, pool)) => balance(lead, pool, affinity, now_s, packet.meta),
+            match found {
+                Some(found) => balance(&found, affinity, now_s, packet.meta),
                 None => {
                     enter(fixed, packet.meta);
                     Ok(Next::Route)
@@ -81,6 +89,54 @@ impl Node for Balance {
     fn describe(seen: &Seen) -> String {
         format!("to {}, port {}", seen.meta.target.ip(), seen.meta.target.port)
     }
+}
+
+/// The service that a packet goes to.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    lead: &'a Lead,
+    pool: &'a Pool,
+    /// What the choice of a backend follows from.
+    hash: u64,
+}
+
+impl<'a> Found<'a> {
+    fn of(services: &'a Services, meta: &Meta) -> Option<Self> {
+        let (lead, pool) = services.of(meta)?;
+        Some(Self { lead, pool, hash: 0 })
+    }
+
+    fn hashed(self, meta: &Meta) -> Self {
+        // A service is of no protocol whose key would be another.
+        let hash = self.pool.hash(&Key::of_plain(meta));
+        Self { hash, ..self }
+    }
+}
+
+/// The services that new connections go to: a short loop for each thing to look up, so that the cache misses of many
+/// connections overlap.
+fn find_all<'a>(services: &'a Services, batch: &mut Batch<'_, Balance>) -> ArrayVec<Option<Found<'a>>, BATCH_MAX> {
+    let mut all = ArrayVec::new();
+    if services.is_empty() {
+        return all;
+    }
+    for place in 0..batch.len() {
+        services.warm(batch.packet(place).meta);
+    }
+    for place in 0..batch.len() {
+        let meta = &*batch.packet(place).meta;
+        let is_new = meta.flow == leg::NONE;
+        let found = is_new.then(|| Found::of(services, meta)).flatten();
+        all.push(found.inspect(|found| found.pool.warm()));
+    }
+    for (place, found) in all.iter_mut().enumerate() {
+        *found = found.map(|found| found.hashed(batch.packet(place).meta));
+        found.inspect(|found| found.pool.warm_slot(found.hash));
+    }
+    for found in all.iter().flatten() {
+        found.pool.warm_backend(found.hash);
+    }
+    all
 }
 
 /// Sends a packet to the address that its own stands for, if it stands for one.
@@ -133,19 +189,20 @@ fn written_target(packet: &mut Packet<'_>) -> Option<Endpoint> {
     })
 }
 
-fn balance(lead: &Lead, pool: &Pool, affinity: &Affinity, now_s: u32, meta: &mut Meta) -> Result<Next, Drop> {
+fn balance(found: &Found<'_>, affinity: &Affinity, now_s: u32, meta: &mut Meta) -> Result<Next, Drop> {
+    let lead = found.lead;
     let client = meta.source.address;
     if !lead.sources.is_empty() && !lead.sources.iter().any(|prefix| prefix.contains(&client)) {
         return Err(Drop::SourceRange);
     }
-    let Some(backend) = choose(pool, affinity, now_s, meta) else {
+    let Some(backend) = choose(found, affinity, now_s, &client) else {
         if lead.silent {
             return Err(Drop::NotHere);
         }
         meta.complaint = Complaint::PortClosed as u8;
         return Ok(Next::NoEndpoints);
     };
-    pool.count(backend);
+    found.pool.count(backend);
     let member = &backend.member;
     meta.target = member.endpoint;
     let is_own_client = client == member.endpoint.address;
@@ -155,15 +212,14 @@ fn balance(lead: &Lead, pool: &Pool, affinity: &Affinity, now_s: u32, meta: &mut
     Ok(Next::Route)
 }
 
-fn choose<'a>(pool: &'a Pool, affinity: &Affinity, now_s: u32, meta: &Meta) -> Option<&'a Backend> {
-    let key = Key::of(meta)?;
+fn choose<'a>(found: &Found<'a>, affinity: &Affinity, now_s: u32, client: &[u8; 16]) -> Option<&'a Backend> {
+    let Found { pool, hash, .. } = *found;
     if pool.affinity_s == 0 {
-        return pool.choose(&key);
+        return pool.chosen(hash);
     }
-    let client = &meta.source.address;
     let had = affinity.find(client, pool, now_s).and_then(|tag| pool.tagged(tag));
     let kept = had.filter(|backend| backend.member.weight > 0);
-    let backend = kept.or_else(|| pool.choose(&key))?;
+    let backend = kept.or_else(|| pool.chosen(hash))?;
     affinity.note(client, pool, backend.tag, now_s);
     Some(backend)
 }

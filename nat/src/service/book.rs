@@ -75,9 +75,7 @@ impl Book {
 
     /// Says where a frontend leads.
     pub fn set_frontend(&mut self, frontend: Frontend, lead: Lead) {
-        let shard = Arc::make_mut(&mut self.services.shards[frontend.shard()]);
-        if shard.insert(frontend, lead).is_none() {
-            self.services.frontends += 1;
+        if self.services.fronts.insert(frontend, lead) {
             self.mark_node_port(&frontend);
         }
         self.dirty = true;
@@ -85,11 +83,7 @@ impl Book {
 
     /// Removes a frontend.
     pub fn remove_frontend(&mut self, frontend: &Frontend) {
-        let shard = Arc::make_mut(&mut self.services.shards[frontend.shard()]);
-        if shard.remove(frontend).is_some() {
-            self.services.frontends -= 1;
-            self.dirty = true;
-        }
+        self.dirty |= self.services.fronts.remove(frontend);
     }
 
     /// Says which addresses are the node's, mapped into IPv6 and in network order.

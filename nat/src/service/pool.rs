@@ -2,7 +2,7 @@
 
 use crate::key::Key;
 use crate::maglev::{self, ById, Maglev, Table};
-use crate::table::sip;
+use crate::table::{prefetch, sip};
 use fastpath::meta::Endpoint;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,15 +37,44 @@ pub struct Backend {
 type Counted = Arc<[AtomicU64; COUNTED]>;
 const COUNTED: usize = 64;
 
+/// Those of the first backends are one step away.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    first: Option<Counted>,
+    more: Vec<Counted>,
+}
+
+impl Counts {
+    #[inline]
+    fn of(&self, number: u32) -> Option<&AtomicU64> {
+        let number = number as usize;
+        let counted = match number / COUNTED {
+            0 => self.first.as_ref(),
+            more => self.more.get(more - 1),
+        };
+        counted.map(|counted| &counted[number % COUNTED])
+    }
+
+    /// Makes room for the next backends.
+    fn grow(&mut self) {
+        let counted = Arc::new([const { AtomicU64::new(0) }; COUNTED]);
+        match self.first {
+            None => self.first = Some(counted),
+            Some(_) => self.more.push(counted),
+        }
+    }
+}
+
 /// Backends of which each new connection gets one, as workers read them.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub struct Pool {
     /// Seconds that a client stays with its backend after its last new connection; 0 where it need not stay.
     pub affinity_s: u32,
     /// Tells apart the affinities of pools, over their lives.
     pub(crate) life: u64,
     backends: Vec<Option<Backend>>,
-    counted: Vec<Counted>,
+    counts: Counts,
     /// Backends by tag, sorted, and their numbers.
     tags: Vec<(u32, u32)>,
     table: Table,
@@ -60,14 +89,51 @@ impl Pool {
     /// Where clients stay, all connections of one get the same.
     #[inline]
     pub fn choose(&self, key: &Key) -> Option<&Backend> {
+        self.chosen(self.hash(key))
+    }
+
+    /// What a choice follows from.
+    #[inline]
+    pub(crate) fn hash(&self, key: &Key) -> u64 {
         let [a, b, c, d, tail] = key.0;
         // The table of routes is numbered by each node for itself.
         let tail = tail & !(0xffff << 32);
-        let hash = match self.affinity_s {
+        match self.affinity_s {
             0 => sip(CHOICE_KEY, &[a, b, c, d, tail]),
             _ => sip(CHOICE_KEY, &[a, b]),
-        };
+        }
+    }
+
+    /// The backend of a new connection with this [hash](Self::hash).
+    #[inline]
+    pub(crate) fn chosen(&self, hash: u64) -> Option<&Backend> {
         self.numbered(self.table.choose(hash)?)
+    }
+
+    /// Asks for the cache lines of the pool itself.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        prefetch(&self.backends);
+        prefetch(&self.counts);
+        prefetch(&self.table);
+    }
+
+    /// Asks for the slot of a connection.
+    #[inline]
+    pub(crate) fn warm_slot(&self, hash: u64) {
+        self.table.warm(hash);
+    }
+
+    /// Asks for the backend of a connection, and for where its connections are counted.
+    #[inline]
+    pub(crate) fn warm_backend(&self, hash: u64) {
+        let Some(number) = self.table.choose(hash) else { return };
+        if let Some(backend) = self.backends.get(number as usize) {
+            prefetch(backend);
+        }
+        if let Some(counter) = self.counts.of(number) {
+            prefetch(counter);
+        }
     }
 
     /// The backend at an endpoint, also one that gets nothing new.
@@ -86,21 +152,16 @@ impl Pool {
     /// Counts a connection that a backend of the pool gets.
     #[inline]
     pub(crate) fn count(&self, backend: &Backend) {
-        if let Some(counter) = self.counter(backend.number) {
+        if let Some(counter) = self.counts.of(backend.number) {
             counter.fetch_add(1, Relaxed);
         }
     }
 
     /// Connections that a backend of the pool got since it came.
     pub fn connections(&self, backend: &Backend) -> u64 {
-        self.counter(backend.number).map_or(0, |counter| counter.load(Relaxed))
-    }
-
-    fn counter(&self, number: u32) -> Option<&AtomicU64> {
-        let number = number as usize;
-        self.counted
-            .get(number / COUNTED)
-            .map(|counted| &counted[number % COUNTED])
+        self.counts
+            .of(backend.number)
+            .map_or(0, |counter| counter.load(Relaxed))
     }
 
     /// Its backends, and the slots of the table that each has.
@@ -202,14 +263,14 @@ impl Kept {
                 pool.backends.len() as u32 - 1
             })
         });
-        if pool.counted.len() <= number as usize / COUNTED {
-            pool.counted.push(Arc::new([const { AtomicU64::new(0) }; COUNTED]));
+        if pool.counts.of(number).is_none() {
+            pool.counts.grow();
         }
         let known = pool.backends[number as usize].as_ref();
         if known.is_some_and(|known| known.member == *member) {
             return (number, false);
         }
-        if let (None, Some(counter)) = (known, pool.counter(number)) {
+        if let (None, Some(counter)) = (known, pool.counts.of(number)) {
             // The one that had the number before has gone.
             counter.store(0, Relaxed);
         }

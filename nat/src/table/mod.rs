@@ -27,6 +27,7 @@ mod x86;
 pub(crate) use hash::sip;
 pub use insert::{New, Refused};
 pub use lookup::Scratch;
+pub(crate) use memory::prefetch;
 pub use numbers::{End, Writer};
 
 use crate::key::Key;
