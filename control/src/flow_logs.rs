@@ -218,6 +218,26 @@ impl FlowLogs {
         ledger.hear(&self.reports, &mut |address| lock(&self.names).of(address), &mut sight);
         let Some(closed) = ledger.look(&mut sight) else { return };
         drop(ledger);
+        self.keep(closed);
+    }
+
+    /// As [`FlowLogs::turn`] when it is over: closes the window that has begun, and waits until the file has it.
+    pub fn finish(&self, now_ns: u64, wall_ms: u64, deciders: &mut dyn Deciders) {
+        let mut ledger = lock(&self.ledger);
+        let mut sight = Sight {
+            now_ns,
+            wall_ms,
+            table: &self.table,
+            deciders,
+        };
+        ledger.hear(&self.reports, &mut |address| lock(&self.names).of(address), &mut sight);
+        let closed = ledger.finish(&sight);
+        drop(ledger);
+        self.keep(closed);
+        *lock(&self.file) = None;
+    }
+
+    fn keep(&self, closed: Vec<FlowLog>) {
         let closed: Vec<_> = closed.into_iter().map(Arc::new).collect();
         if let Some(file) = &*lock(&self.file) {
             file.write(&closed);
@@ -235,12 +255,21 @@ impl FlowLogs {
         }
     }
 
+    /// Judgements that were not heard, for there were too many at once.
+    pub fn lost(&self) -> u64 {
+        self.reports.iter().map(|reports| reports.lost()).sum()
+    }
+
+    /// Windows that did not get into the file, and why the last one did not.
+    pub fn unwritten(&self) -> (u64, Option<String>) {
+        lock(&self.file).as_ref().map(FileLog::failures).unwrap_or_default()
+    }
+
     /// All that is kept.
     pub fn view(&self) -> FlowLogsView {
-        let lost = self.reports.iter().map(|reports| reports.lost()).sum();
-        let (unwritten, file_error) = lock(&self.file).as_ref().map(FileLog::failures).unwrap_or_default();
+        let (unwritten, file_error) = self.unwritten();
         FlowLogsView {
-            lost,
+            lost: self.lost(),
             unwritten,
             file_error,
             logs: self.page(0).logs.iter().map(|log| (**log).clone()).collect(),

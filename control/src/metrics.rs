@@ -5,6 +5,7 @@ mod nat;
 use std::fmt::Write;
 
 use crate::api::Plane;
+use crate::flow_logs::FlowLogs;
 use crate::show::ports::{PortState, PortView};
 use crate::show::runtime::NodeRuntime;
 use crate::show::wireguard::WireguardPeerView;
@@ -136,6 +137,7 @@ pub fn text(plane: &dyn Plane) -> String {
         }
     }
     limits(&mut page, &ports);
+    flow_logs(&mut page, &plane.flow_logs());
     let runtime = plane.runtime();
     for (name, kind, help, value) in NODES {
         page.family(name, kind, help);
@@ -173,6 +175,20 @@ pub fn text(plane: &dyn Plane) -> String {
         page.sample(name, &labels, drop.packets);
     }
     page.0
+}
+
+/// What flow logs do not tell.
+fn flow_logs(page: &mut Page, logs: &FlowLogs) {
+    let name = "margay_flow_logs_lost_total";
+    page.family(
+        name,
+        "counter",
+        "Judgements that flow logs do not tell of: too many at once.",
+    );
+    page.sample(name, &[], logs.lost());
+    let name = "margay_flow_logs_unwritten_windows_total";
+    page.family(name, "counter", "Windows of flow logs that did not get into the file.");
+    page.sample(name, &[], logs.unwritten().0);
 }
 
 /// What limits of ports dropped.

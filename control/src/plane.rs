@@ -422,6 +422,7 @@ impl DataPlane {
         let mut state = self.shared.lock();
         state.workers.stop();
         state.ports.close_all();
+        state.finish_flow_logs();
     }
 
     /// Tells of a change of a network device.

@@ -277,6 +277,9 @@ fn rules_that_nothing_matches_are_found() {
         code == 2 && complaint.contains("expected a number and a unit"),
         "{complaint}"
     );
+    let (code, complaint) = bad(&running, &["show", "ports", "--since", "5m"]);
+    assert_eq!(code, 2, "{complaint}");
+    assert!(complaint.contains("margay show flow-logs"), "{complaint}");
     let (code, complaint) = bad(&running, &["show", "ports", "--unused", "7d"]);
     assert!(code == 2 && complaint.contains("margay show policies"), "{complaint}");
 }

@@ -15,6 +15,7 @@ pub mod netns;
 pub mod packets;
 pub mod plane;
 pub mod process;
+pub mod running;
 pub mod skip;
 pub mod smol;
 pub mod wireguard_peer;
@@ -23,6 +24,7 @@ pub use margay::Margay;
 pub use netns::{Host, Lab};
 pub use plane::Plane;
 pub use process::{Child, Output};
+pub use running::Running;
 pub use skip::{need_programs, need_root};
 pub use wireguard_peer::WireguardPeer;
 

@@ -19,9 +19,9 @@ use crate::Error;
 use crate::smol::Wire;
 
 /// Connections that a plane remembers where nobody says otherwise.
-const FLOWS: u32 = 1 << 16;
+pub(crate) const FLOWS: u32 = 1 << 16;
 /// Frames of a plane. Few, so that a leak shows soon; more than a vector and the waiting rooms need.
-const FRAMES: u32 = 8192;
+pub(crate) const FRAMES: u32 = 8192;
 /// Turns in which a plane has to come to rest.
 const TURNS_MAX: usize = 10_000;
 /// How far time goes at once.
@@ -259,11 +259,11 @@ impl Drop for Plane {
     }
 }
 
-fn refused(refusal: &Refusal) -> Error {
+pub(crate) fn refused(refusal: &Refusal) -> Error {
     failed(refusal)
 }
 
-fn failed(reason: &dyn std::fmt::Display) -> Error {
+pub(crate) fn failed(reason: &dyn std::fmt::Display) -> Error {
     Error::Plane {
         reason: reason.to_string(),
     }

@@ -1,7 +1,7 @@
 //! `margay show`.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::client::escaped;
 use super::output::{self, Output};
 use super::{Common, Error};
 use crate::connections::Sort;
-use crate::show::{View, policies};
+use crate::show::{View, flow_logs, policies};
 
 /// How often `--watch` looks.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +40,9 @@ pub(super) struct Show {
     /// Of policies, only the rules that matched nothing for so long, such as 12h or 7d
     #[arg(long, value_name = "TIME", value_parser = policies::duration)]
     unused: Option<Duration>,
+    /// Of flow-logs, only the windows that ended so long ago at most, such as 90s or 5m
+    #[arg(long, value_name = "TIME", value_parser = policies::duration)]
+    since: Option<Duration>,
     #[command(flatten)]
     common: Common,
 }
@@ -57,6 +60,12 @@ impl Show {
         if self.unused.is_some() && self.view != View::Policies {
             return Err(Error::Usage(format!(
                 "--unused is about rules; say `margay show policies`, not `{}`",
+                self.view
+            )));
+        }
+        if self.since.is_some() && self.view != View::FlowLogs {
+            return Err(Error::Usage(format!(
+                "--since is about windows of time; say `margay show flow-logs`, not `{}`",
                 self.view
             )));
         }
@@ -86,7 +95,15 @@ impl Show {
         parts.join("&")
     }
 
-    fn print(&self, value: Value) -> Result<(), Error> {
+    fn print(&self, mut value: Value) -> Result<(), Error> {
+        if let Some(time) = self.since {
+            let view = serde_json::from_value(value).map_err(output::odd)?;
+            let since_1970 = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            let view = flow_logs::since(view, since_1970.saturating_sub(time));
+            value = serde_json::to_value(&view).map_err(output::odd)?;
+        }
         if let Some(time) = self.unused {
             let all = serde_json::from_value(value).map_err(output::odd)?;
             let unused = policies::unused(all, time);

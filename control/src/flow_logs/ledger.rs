@@ -125,12 +125,23 @@ impl Ledger {
             sight.deciders.credit(&carried);
         }
         let elapsed_ns = sight.now_ns.saturating_sub(self.window_ns);
-        if elapsed_ns < WINDOW.as_nanos() as u64 {
-            return None;
+        (elapsed_ns >= WINDOW.as_nanos() as u64).then(|| self.close(sight))
+    }
+
+    /// What is written down since the last window began, with all that connections carried until now.
+    pub fn finish(&mut self, sight: &Sight<'_>) -> Vec<FlowLog> {
+        if !self.tracked.is_empty() {
+            self.hand = 0;
+            self.walk(sight.table.numbers_end(), sight);
         }
+        self.close(sight)
+    }
+
+    fn close(&mut self, sight: &Sight<'_>) -> Vec<FlowLog> {
+        let elapsed_ns = sight.now_ns.saturating_sub(self.window_ns);
         self.window_ns = sight.now_ns;
         let start_ms = sight.wall_ms.saturating_sub(elapsed_ns / 1_000_000);
-        Some(self.aggregates.close(start_ms, sight.wall_ms))
+        self.aggregates.close(start_ms, sight.wall_ms)
     }
 
     fn decided(&mut self, report: &Report, deciders: &mut dyn Deciders) -> Arc<Decided> {
@@ -211,7 +222,16 @@ impl Ledger {
             return;
         }
         self.looked_ns = sight.now_ns;
-        let to = end.min(self.hand.saturating_add(due));
+        self.walk(end.min(self.hand.saturating_add(due)), sight);
+        if self.hand == end {
+            self.hand = 0;
+            self.forget();
+            self.round += 1;
+        }
+    }
+
+    /// Looks at the connections up to a number.
+    fn walk(&mut self, to: u32, sight: &Sight<'_>) {
         // Where none is left, the last may not be cleared away yet.
         if !sight.table.is_empty() {
             let here = sight.table.connections_from(self.hand);
@@ -220,11 +240,6 @@ impl Ledger {
             }
         }
         self.hand = to;
-        if to == end {
-            self.hand = 0;
-            self.forget();
-            self.round += 1;
-        }
     }
 
     fn see(&mut self, connection: &Connection<'_>) {

@@ -68,6 +68,15 @@ impl State {
     }
 }
 
+impl State {
+    /// The last of the flow logs, when no worker tells of more.
+    pub(super) fn finish_flow_logs(&mut self) {
+        let (logs, now_ns) = (self.flow_logs.clone(), self.now_ns());
+        self.policy.set_now_ns(now_ns);
+        logs.finish(now_ns, wall_ms(), &mut self.policy);
+    }
+}
+
 impl DataPlane {
     /// Writes flow logs to a file, too.
     ///

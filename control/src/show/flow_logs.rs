@@ -1,7 +1,15 @@
 //! `show flow-logs`: who spoke with whom, the last windows.
 
+use std::time::Duration;
+
 use super::table::{Table, bytes, number};
 use crate::flow_logs::{EndKind, FlowLog, FlowLogsView, LogEnd, LogPolicy, LogVerdict};
+
+/// The view with no other windows than those that ended at a time since 1970, or later.
+pub fn since(mut view: FlowLogsView, since_1970: Duration) -> FlowLogsView {
+    view.logs.retain(|log| u128::from(log.end_ms) >= since_1970.as_millis());
+    view
+}
 
 /// The view as text.
 pub fn table(view: &FlowLogsView) -> String {
@@ -65,5 +73,31 @@ fn policies(verdict: &LogVerdict) -> String {
         (Some(reason), _) => reason.clone(),
         (None, true) => "-".to_owned(),
         (None, false) => verdict.policies.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_ended_before_a_time_are_left_out() {
+        let window = |end_ms| {
+            let end = serde_json::json!({"kind": "other"});
+            let log = serde_json::json!({
+                "start_ms": 0, "end_ms": end_ms, "source": end, "target": end, "protocol": "tcp",
+                "verdict": {"action": "allow", "policies": []}, "started": 0, "completed": 0,
+                "packets": 0, "bytes": 0, "reply_packets": 0, "reply_bytes": 0,
+            });
+            serde_json::from_value::<FlowLog>(log).unwrap()
+        };
+        let view = FlowLogsView {
+            lost: 7,
+            logs: vec![window(14_999), window(15_000), window(30_000)],
+            ..FlowLogsView::default()
+        };
+        let view = since(view, Duration::from_secs(15));
+        let ends: Vec<_> = view.logs.iter().map(|log| log.end_ms).collect();
+        assert_eq!((view.lost, ends), (7, vec![15_000, 30_000]));
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use control::flow_logs::{EndKind, FlowLog};
-use testbed::Plane;
-use testbed::packets::icmp;
+use testbed::packets::{frame, icmp, port_mac, udp};
+use testbed::{Plane, Running};
 
-use crate::{DATABASE, DB, WEB, WORLD, address, asks, passes, plane};
+use crate::{DATABASE, DB, NETWORK, PODS, WEB, WORLD, address, asks, passes, plane};
 
 const STRICT: &str = "
 {apiVersion: projectcalico.org/v3, kind: StagedNetworkPolicy, metadata: {name: strict, namespace: shop},
@@ -136,5 +136,38 @@ fn echoes_and_what_nobody_may_send_are_told() {
             .unwrap()
             .contains("DefaultEndpointToHostAction"),
         "{barred:?}"
+    );
+}
+
+#[test]
+fn the_file_has_the_window_that_the_end_of_the_plane_cuts_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flows.log");
+    let plane = Running::new(&[NETWORK, PODS].join("---\n"), None).unwrap();
+    plane.plane().write_flow_logs(&file).unwrap();
+    let (web, db) = (plane.end("web"), plane.end("db"));
+    let packet = udp((address(WEB), 4000), (address(DB), 5432), 64, b"?");
+    let question = frame(port_mac(WEB.2), [2, 0, 0, 0, 0, WEB.2], &packet);
+    for _ in 0..3 {
+        web.send.send(question.clone()).unwrap();
+    }
+    let is_question = |bytes: &[u8]| bytes[12..14] == [8, 0];
+    let mut came = 0;
+    while came < 3 {
+        let bytes = db.receive.recv_timeout(Duration::from_secs(30)).unwrap();
+        came += usize::from(is_question(&bytes));
+    }
+    drop(plane);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let [log] = &text
+        .lines()
+        .map(|line| serde_json::from_str::<FlowLog>(line).unwrap())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{text}")
+    };
+    assert_eq!(
+        (log.target.name.as_deref(), log.started, log.packets),
+        (Some("shop/db"), 1, 3)
     );
 }
