@@ -49,6 +49,14 @@ impl Intent {
         }
     }
 
+    /// The same on a node of that name, where resources of other nodes may come, too.
+    pub fn on_node(plane: Arc<dyn Plane>, name: impl Into<String>) -> Self {
+        Self {
+            store: RwLock::new(Store::on_node(name)),
+            ..Self::new(plane)
+        }
+    }
+
     /// The plane itself.
     pub fn plane(&self) -> &Arc<dyn Plane> {
         &self.plane

@@ -130,7 +130,11 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     }
     let plane = Arc::new(plane);
     say_capacities(&*plane);
-    let intent = Arc::new(Intent::new(plane.clone()));
+    let intent = match &options.node_name {
+        Some(name) => Intent::on_node(plane.clone(), name),
+        None => Intent::new(plane.clone()),
+    };
+    let intent = Arc::new(intent);
     if !documents.is_empty() {
         let applied = intent.carry_out(Request::Apply(documents));
         applied.map_err(|refusal| start(refusal.to_string()))?;

@@ -5,6 +5,7 @@
 
 mod allowed;
 mod check;
+mod shared;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -103,9 +104,19 @@ pub struct Store {
     /// Who has what only one can have, so that a plan costs what it changes and not what the store holds.
     claims: HashMap<Box<str>, Arc<Resource>>,
     allowed: Allowed,
+    /// The name of this node, where nodes have names.
+    node: Option<String>,
 }
 
 impl Store {
+    /// No resources yet, on a node of that name.
+    pub fn on_node(name: impl Into<String>) -> Self {
+        Self {
+            node: Some(name.into()),
+            ..Self::default()
+        }
+    }
+
     /// What `request` would do, or why it cannot be done. What documents name outside of themselves, files and host
     /// names, is read now.
     pub fn plan(&self, request: Request) -> Result<Plan, Refusal> {
@@ -123,6 +134,7 @@ impl Store {
         let mut plan = Plan { changes, warnings };
         check::check(self, &plan)?;
         plan.warnings.extend(self.allowed.warnings(self, &plan));
+        plan.warnings.extend(shared::warnings(self, &plan));
         Ok(plan)
     }
 

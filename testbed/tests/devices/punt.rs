@@ -212,3 +212,38 @@ fn an_address_that_the_host_gives_up_is_the_planes() {
     until("the host to answer", || ask(&node.world, "10.4.0.1:8080").is_some());
     margay.stop().unwrap();
 }
+
+/// Nobody locks himself out by policy, and is told that it protects what is behind the host alone.
+#[test]
+fn policy_reaches_what_is_forwarded_and_not_the_host() {
+    need!("ping", "curl", "python3");
+    let node = Node::new();
+    let margay = node.start();
+    reaches(&node.world, "10.1.0.2");
+    let pod_is_open = || ask(&node.world, "10.1.0.2:8080").is_some();
+    let ends = "
+{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: pod, namespace: shop},
+ spec: {node: here, pod: pod, interfaceName: left0, ipNetworks: [10.1.0.2/32], profiles: [open]}}
+---
+{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: open}, spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}}
+---
+{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: uplink, labels: {way: in}}, spec: {node: here, interfaceName: uplink0}}
+";
+    let file = node.net.lab.folder().join("ends.yaml");
+    std::fs::write(&file, ends).unwrap();
+    let said = margay.command(["apply", "-f", &file.to_string_lossy()]).unwrap().stderr;
+    assert!(
+        said.contains("HostEndpoint/uplink does not protect the host itself"),
+        "{said}"
+    );
+    assert!(pod_is_open());
+    for stage in ["doNotTrack: true, ", "preDNAT: true, ", ""] {
+        let closed = format!(
+            "{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {{name: closed}},
+              spec: {{selector: way == 'in', {stage}applyOnForward: true, types: [Ingress], ingress: [{{action: Deny}}]}}}}\n"
+        );
+        margay.apply(&closed).unwrap();
+        assert!(!pod_is_open(), "{stage}");
+        node.host_is_there();
+    }
+}
