@@ -3,6 +3,8 @@
 //! Workloads are grouped by namespace and the label that says what they are; each group gets one policy, with a rule for
 //! each kind of peer. What was denied is not proposed.
 
+mod kubernetes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -25,9 +27,20 @@ const ADDRESSES_MAX: usize = 8;
 pub struct Recommendation {
     /// What they cannot say, in sentences.
     pub notes: Vec<String>,
-    /// The policies: documents of kind StagedNetworkPolicy.
+    /// The policies: documents of kind StagedNetworkPolicy, or StagedKubernetesNetworkPolicy.
     #[schema(value_type = Vec<Object>)]
     pub policies: Vec<Value>,
+}
+
+/// In whose words policies are proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Calico's StagedNetworkPolicy, which says everything that was seen.
+    #[default]
+    Calico,
+    /// StagedKubernetesNetworkPolicy, for who enforces Kubernetes' NetworkPolicy.
+    Kubernetes,
 }
 
 /// Workloads that one policy is for.
@@ -70,7 +83,7 @@ const INGRESS: usize = 0;
 const EGRESS: usize = 1;
 
 /// Proposes policies for the workloads of `namespace`, or of all, that would allow the flows of `logs` that were allowed.
-pub fn recommend(logs: &[FlowLog], store: &Store, namespace: Option<&str>) -> Recommendation {
+pub fn recommend(logs: &[FlowLog], store: &Store, namespace: Option<&str>, form: Form) -> Recommendation {
     let known = Known::of(store);
     let mut groups: BTreeMap<Group, Rules> = BTreeMap::new();
     let mut notes = BTreeSet::new();
@@ -106,9 +119,13 @@ pub fn recommend(logs: &[FlowLog], store: &Store, namespace: Option<&str>) -> Re
             }
         }
     }
+    let policies = groups.iter().map(|(group, rules)| match form {
+        Form::Calico => policy(group, rules),
+        Form::Kubernetes => kubernetes::policy(group, rules, &mut notes),
+    });
     Recommendation {
+        policies: policies.collect(),
         notes: notes.into_iter().collect(),
-        policies: groups.iter().map(|(group, rules)| policy(group, rules)).collect(),
     }
 }
 
@@ -222,17 +239,23 @@ fn selector(group: &Group) -> String {
 }
 
 fn rules_of(key: &RuleKey, body: &RuleBody, group: &Group, direction: usize) -> Vec<Value> {
-    let one = |peer: Map<String, Value>, ports: &BTreeSet<u16>| rule(key, peer, ports, direction);
+    let rules = seen_with(key, body).into_iter();
+    rules
+        .map(|(ends, ports)| rule(key, entity(&ends, group), ports, direction))
+        .collect()
+}
+
+/// The other ends of a rule.
+enum Ends<'a> {
+    Group(&'a Group),
+    Nets(Vec<IpNet>),
+}
+
+/// The other ends that are one rule each, with the ports that they were seen with.
+fn seen_with<'a>(key: &'a RuleKey, body: &'a RuleBody) -> Vec<(Ends<'a>, &'a BTreeSet<u16>)> {
     match &key.peer {
-        Peer::Group(other) => {
-            let mut peer = Map::from_iter([("selector".to_owned(), selector(other).into())]);
-            if other.namespace != group.namespace {
-                let namespace = format!("projectcalico.org/name == '{}'", other.namespace);
-                peer.insert("namespaceSelector".to_owned(), namespace.into());
-            }
-            vec![one(peer, &body.ports)]
-        }
-        Peer::Nets(nets) => vec![one(in_nets(nets), &body.ports)],
+        Peer::Group(other) => vec![(Ends::Group(other), &body.ports)],
+        Peer::Nets(nets) => vec![(Ends::Nets(nets.clone()), &body.ports)],
         Peer::Addresses => {
             // Addresses that were seen with the same ports stand together.
             let mut together: BTreeMap<&BTreeSet<u16>, Vec<IpAddr>> = BTreeMap::new();
@@ -241,15 +264,27 @@ fn rules_of(key: &RuleKey, body: &RuleBody, group: &Group, direction: usize) -> 
             }
             let rules = together.into_iter();
             rules
-                .map(|(ports, addresses)| one(in_nets(&nets(&addresses)), ports))
+                .map(|(ports, addresses)| (Ends::Nets(nets(&addresses)), ports))
                 .collect()
         }
     }
 }
 
-fn in_nets(nets: &[IpNet]) -> Map<String, Value> {
-    let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
-    Map::from_iter([("nets".to_owned(), nets.into())])
+fn entity(ends: &Ends<'_>, group: &Group) -> Map<String, Value> {
+    match ends {
+        Ends::Group(other) => {
+            let mut peer = Map::from_iter([("selector".to_owned(), selector(other).into())]);
+            if other.namespace != group.namespace {
+                let namespace = format!("projectcalico.org/name == '{}'", other.namespace);
+                peer.insert("namespaceSelector".to_owned(), namespace.into());
+            }
+            peer
+        }
+        Ends::Nets(nets) => {
+            let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
+            Map::from_iter([("nets".to_owned(), nets.into())])
+        }
+    }
 }
 
 /// Few addresses as they are; of many that are near each other, what they have in common.
@@ -296,8 +331,8 @@ fn rule(key: &RuleKey, peer: Map<String, Value>, ports: &BTreeSet<u16>, directio
     rule.into()
 }
 
-/// Ports in a row as one range.
-fn ranges(ports: &BTreeSet<u16>) -> Vec<Value> {
+/// Ports in a row as one range, first and last.
+fn ports_in_a_row(ports: &BTreeSet<u16>) -> Vec<(u16, u16)> {
     let mut ranges: Vec<(u16, u16)> = vec![];
     for port in ports {
         match ranges.last_mut() {
@@ -305,11 +340,16 @@ fn ranges(ports: &BTreeSet<u16>) -> Vec<Value> {
             _ => ranges.push((*port, *port)),
         }
     }
+    ranges
+}
+
+/// As Calico's rules have them.
+fn ranges(ports: &BTreeSet<u16>) -> Vec<Value> {
     let write = |(first, last): (u16, u16)| match first == last {
         true => json!(first),
         false => json!(format!("{first}:{last}")),
     };
-    ranges.into_iter().map(write).collect()
+    ports_in_a_row(ports).into_iter().map(write).collect()
 }
 
 #[cfg(test)]

@@ -12,16 +12,20 @@ pub(super) struct Recommend {
     /// Only for workloads of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
+    /// In the words of Kubernetes' NetworkPolicy, as kind StagedKubernetesNetworkPolicy
+    #[arg(short, long)]
+    kubernetes: bool,
     #[command(flatten)]
     common: Common,
 }
 
 impl Recommend {
     pub(super) fn carry_out(self) -> Result<(), Error> {
-        let query = self
+        let namespace = self
             .namespace
-            .map(|namespace| format!("?namespace={}", escaped(&namespace)));
-        let path = format!("/v1/recommend{}", query.unwrap_or_default());
+            .map(|namespace| format!("&namespace={}", escaped(&namespace)));
+        let form = if self.kubernetes { "kubernetes" } else { "calico" };
+        let path = format!("/v1/recommend?form={form}{}", namespace.unwrap_or_default());
         let answer = self.common.client()?.get(&path)?;
         if self.common.output == Output::Json {
             return self.common.output.print(&answer, |_| Ok(String::new()));

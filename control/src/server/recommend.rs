@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use super::extract::InQuery;
 use super::routes::{Failure, blocking};
 use crate::intent::Intent;
-use crate::recommend::{Recommendation, recommend};
+use crate::recommend::{Form, Recommendation, recommend};
 use crate::refusal::Refusal;
 use crate::resource::check_label;
 
@@ -19,6 +19,9 @@ use crate::resource::check_label;
 pub(super) struct For {
     /// Only for workloads of this namespace.
     namespace: Option<String>,
+    /// In whose words: those of Calico, or of Kubernetes.
+    #[serde(default)]
+    form: Form,
 }
 
 /// Staged policies that would allow the flows that are kept, and no others.
@@ -28,14 +31,14 @@ pub(super) struct For {
 )]
 pub(super) async fn get_recommendation(
     State(intent): State<Arc<Intent>>,
-    InQuery(For { namespace }): InQuery<For>,
+    InQuery(For { namespace, form }): InQuery<For>,
 ) -> Result<Json<Recommendation>, Failure> {
     if let Some(namespace) = &namespace {
         check_label(namespace).map_err(Refusal::new)?;
     }
     let made = blocking(intent, move |intent| {
         let logs = intent.plane().flow_log().logs;
-        recommend(&logs, &intent.store(), namespace.as_deref())
+        recommend(&logs, &intent.store(), namespace.as_deref(), form)
     });
     Ok(Json(made.await?))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::recommend::{Recommendation, recommend};
+use control::recommend::{Form, Recommendation, recommend};
 use control::resource::{Source, read};
 use control::store::{Request, Store};
 use testbed::Plane;
@@ -12,6 +12,10 @@ use crate::{DB, NETWORK, PODS, WEB, WORLD, address, asks, passes, plane};
 
 /// What the flows of a plane with these documents recommend.
 fn recommended(plane: &mut Plane, documents: &str) -> Recommendation {
+    recommended_as(plane, documents, Form::Calico)
+}
+
+fn recommended_as(plane: &mut Plane, documents: &str, form: Form) -> Recommendation {
     plane.advance(Duration::from_secs(15));
     plane.turn();
     let mut store = Store::default();
@@ -19,7 +23,7 @@ fn recommended(plane: &mut Plane, documents: &str) -> Recommendation {
         .plan(Request::Apply(read(&[Source::file("all.yaml", documents)]).unwrap()))
         .unwrap();
     store.commit(&plan);
-    recommend(&plane.views().flow_logs().view().logs, &store, None)
+    recommend(&plane.views().flow_logs().view().logs, &store, None, form)
 }
 
 fn yaml(made: &Recommendation) -> String {
@@ -128,4 +132,41 @@ fn what_cannot_be_selected_is_said_and_sets_are_their_prefixes() {
         "{nets:?}"
     );
     assert!(nets.contains(&serde_json::json!(["10.2.0.2/32"])), "{nets:?}");
+}
+
+#[test]
+fn in_the_words_of_kubernetes_it_is_the_same_but_for_what_those_cannot_say() {
+    let documents = [NETWORK, PODS].join("---\n");
+    let mut plane = plane(&[]);
+    let seen = [(WEB, DB, 5432), (WORLD, WEB, 80), (WORLD, WEB, 81), (DB, WORLD, 53)];
+    for (source, target, port) in seen {
+        assert!(asks(&mut plane, source, target, (4000, port)));
+    }
+    let ping = icmp(address(WEB), address(DB), 64, (8, 0), 7, b"?");
+    assert!(passes(&mut plane, WEB, DB, &ping));
+    let made = recommended_as(&mut plane, &documents, Form::Kubernetes);
+    let told = ["db", "web"].map(|app| {
+        format!("shop/{app}: ICMP was seen and is not allowed, for Kubernetes' NetworkPolicy has no word for it")
+    });
+    assert_eq!(made.notes, told);
+    let staged = yaml(&made);
+    plane.apply(&staged).unwrap();
+    assert!(asks(&mut plane, WEB, WORLD, (4001, 443)), "staged, it decides nothing");
+    plane.delete(&staged).unwrap();
+    let enforced = staged
+        .replace("projectcalico.org/v3", "networking.k8s.io/v1")
+        .replace("StagedKubernetesNetworkPolicy", "NetworkPolicy");
+    plane.apply(&enforced).unwrap();
+    for (source, target, port) in seen {
+        assert!(asks(&mut plane, source, target, (4002, port)), "{enforced}");
+    }
+    assert!(!passes(&mut plane, WEB, DB, &ping));
+    for (source, target, port) in [(WEB, DB, 5433), (DB, WEB, 80), (WEB, WORLD, 53), (WORLD, WEB, 82)] {
+        assert!(
+            !asks(&mut plane, source, target, (4002, port)),
+            "{} to {}",
+            source.0,
+            target.0
+        );
+    }
 }
