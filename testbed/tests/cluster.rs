@@ -1,7 +1,11 @@
 //! A small cluster with real clients and servers across the running program: services, policy and source NAT, and what
 //! becomes of connections when these change.
 
+#[path = "cluster/flood.rs"]
+mod flood;
 mod router;
+#[path = "cluster/ways_in.rs"]
+mod ways_in;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,12 +63,16 @@ struct Cluster {
 
 impl Cluster {
     fn new(resources: &[&str]) -> Self {
+        Self::with(resources, &[])
+    }
+
+    fn with(resources: &[&str], arguments: &[&str]) -> Self {
         let net = Net::new();
         let (third, world) = (net.lab.host("third").unwrap(), net.lab.host("world").unwrap());
         net.join(&third, "third0", 3);
         net.join(&world, "uplink0", 4);
         let documents = [&[PORTS, MORE_PORTS], resources].concat().join("---\n");
-        let margay = net.lab.margay(&net.router, &documents, &[]).unwrap();
+        let margay = net.lab.margay(&net.router, &documents, arguments).unwrap();
         let servers = [("right", &net.right), ("third", &third), ("world", &world)]
             .map(|(name, host)| host.spawn(["python3", "-c", SERVER, name]).unwrap());
         let mut cluster = Cluster {
