@@ -1,5 +1,8 @@
 //! From resources to messages, and to what workers see: 10,000 endpoints and 10,000 policies loaded, one label changed, one
-//! policy changed, one member of a large set changed. `cargo bench -p bench --bench agent`
+//! policy changed, one member of a large set changed; and how soon packets see a change. `cargo bench -p bench --bench agent`
+
+#[path = "agent/visible.rs"]
+mod visible;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -48,6 +51,7 @@ fn main() {
     say("a rule changed", "µs", changes(&mut agent, &old, &new));
     drop((agent, resources, old, new));
     in_force(&text);
+    visible::measure(&text);
 }
 
 /// The same in a plane with ports, from YAML to what its worker sees with its next packet.

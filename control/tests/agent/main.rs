@@ -7,4 +7,5 @@ mod messages;
 mod recipes;
 mod selectors;
 mod services;
+mod stars;
 mod verdict;

@@ -1,6 +1,7 @@
 //! Policy as people write it, through the real wiring, in simulated time and without root: who may talk to whom, and what a
 //! change does to connections.
 
+mod changes;
 mod counters;
 mod flow_logs;
 mod limits;
