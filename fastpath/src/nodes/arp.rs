@@ -109,6 +109,8 @@ fn handle(interfaces: &Interfaces, events: &Events, ways: &mut Ways, packet: &mu
     };
     data[..ethernet::HEADER].copy_from_slice(header.as_bytes());
     data[ethernet::HEADER..][..size_of::<arp::Packet>()].copy_from_slice(reply.as_bytes());
+    // What followed the question is not answered: whoever pads does it anew.
+    packet.truncate((ethernet::HEADER + size_of::<arp::Packet>()) as u16);
     packet.meta.egress = port;
     Ok(Next::Answer)
 }

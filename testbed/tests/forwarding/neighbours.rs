@@ -55,6 +55,16 @@ fn told(right: IpAddr) -> Vec<u8> {
 }
 
 #[test]
+fn what_follows_a_question_is_not_in_the_answer() {
+    let mut plane = strangers();
+    let mut asks = arp(BROADCAST, 1, (LEFT, v4("10.1.0.2")), ([0; 6], v4("10.1.0.1")));
+    asks.resize(1400, 0xa5);
+    let [answers] = plane.exchange("left", &[asks], ["left"]);
+    let expected = arp(LEFT, 2, (LEFT_PORT, v4("10.1.0.1")), (LEFT, v4("10.1.0.2")));
+    assert_eq!(answers, [expected]);
+}
+
+#[test]
 fn our_address_is_told_to_who_asks() {
     let mut plane = strangers();
     let asks = arp(BROADCAST, 1, (LEFT, v4("10.1.0.2")), ([0; 6], v4("10.1.0.1")));
