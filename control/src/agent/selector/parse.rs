@@ -76,10 +76,10 @@ impl<'a> Parser<'a> {
         } else {
             self.leaf()?
         };
-        Ok(if negated {
-            Expression::Not(Box::new(inner))
-        } else {
-            inner
+        Ok(match inner {
+            inner if !negated => inner,
+            Expression::Not(inner) => *inner,
+            inner => Expression::Not(Box::new(inner)),
         })
     }
 
@@ -244,6 +244,8 @@ mod tests {
             ("a ends with 'x'", "a ends with \"x\""),
             ("!has(a)", "!has(a)"),
             ("!!has(a)", "has(a)"),
+            ("!(!has(a))", "has(a)"),
+            ("!(!!(!!!has(a)))", "has(a)"),
             (
                 "has(a) || has(b) && !(has(c) || has(d))",
                 "(has(a) || (has(b) && !(has(c) || has(d))))",
