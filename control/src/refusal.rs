@@ -22,7 +22,7 @@ impl Refusal {
     /// A refusal that concerns no document in particular.
     pub fn new(error: impl Into<String>) -> Self {
         Self {
-            error: error.into(),
+            error: on_one_line(error.into()),
             document: None,
             field: None,
         }
@@ -31,8 +31,8 @@ impl Refusal {
     /// A refusal of one document as a whole.
     pub fn of_document(document: &str, reason: impl fmt::Display) -> Self {
         Self {
-            error: format!("{document}: {reason}"),
-            document: Some(document.to_owned()),
+            error: on_one_line(format!("{document}: {reason}")),
+            document: Some(on_one_line(document.to_owned())),
             field: None,
         }
     }
@@ -43,11 +43,23 @@ impl Refusal {
             return Self::of_document(document, reason);
         }
         Self {
-            error: format!("{document}, field {field}: {reason}"),
-            document: Some(document.to_owned()),
-            field: Some(field.to_owned()),
+            error: on_one_line(format!("{document}, field {field}: {reason}")),
+            document: Some(on_one_line(document.to_owned())),
+            field: Some(on_one_line(field.to_owned())),
         }
     }
+}
+
+/// What documents hold is quoted, also where it would end the line or speak to the terminal.
+fn on_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().collect(),
+        false => String::from(character),
+    };
+    text.chars().map(escape).collect()
 }
 
 impl fmt::Display for Refusal {
@@ -57,3 +69,16 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal;
+
+    #[test]
+    fn it_is_one_line_whatever_it_quotes() {
+        let refusal = Refusal::of_field("a.yaml\n", "spec.a\rb", "\u{1b}[2Jé is \"unknown\"");
+        assert_eq!(refusal.error, "a.yaml\\n, field spec.a\\rb: \\u{1b}[2Jé is \"unknown\"");
+        assert_eq!(refusal.document.as_deref(), Some("a.yaml\\n"));
+        assert_eq!(refusal.field.as_deref(), Some("spec.a\\rb"));
+    }
+}
