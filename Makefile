@@ -6,7 +6,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,MARGAY_BIN)
 MIRI_TESTS ?= arena pool packet meta vector batch ring publish
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench loom miri clean deps
+.PHONY: help build test demo bench loom miri fuzz clean deps
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ miri: ## the unsafe parts under Miri, where the toolchain has it
 		MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=$(TARGET)/miri \
 			cargo +nightly miri test --package fastpath --lib -- $(MIRI_TESTS); \
 	else echo "skipped miri: no Miri here; \`rustup toolchain install nightly --component miri\` brings it" >&2; fi
+
+fuzz: deps ## search for inputs that do harm, FUZZ_SECONDS (60) for each target; CI replays what was found
+	testbed/fuzz/run.sh
 
 clean: ## what was built
 	cargo clean
