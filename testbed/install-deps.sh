@@ -12,7 +12,27 @@ required=(
 )
 # nginx serves a file faster than anything else at hand; the others are the peers of tunnels and of routing, and tshark reads
 # what is on the wire between. Tests and the demo do without what cannot be had.
-optional=(nginx-light wireguard-go wireguard-tools tshark bird2)
+optional=(nginx-light wireguard-go wireguard-tools tshark bird2 python3-venv)
+# Asks the socket whatever its OpenAPI document allows. From PyPI, into a folder of its own; a test goes without it, too.
+schemathesis=schemathesis==4.32.5
+schemathesis_folder=${XDG_CACHE_HOME:-$HOME/.cache}/margay/schemathesis
+
+install_schemathesis() {
+    local done_file=$schemathesis_folder/$schemathesis
+    [ ! -e "$done_file" ] || return 0
+    echo "install-deps: installing $schemathesis" >&2
+    python3 -m venv --clear "$schemathesis_folder" &&
+        "$schemathesis_folder/bin/pip" install --quiet --disable-pip-version-check --retries 1 "$schemathesis" &&
+        touch "$done_file" ||
+        rm -rf "$schemathesis_folder"
+    [ -e "$done_file" ] || echo "install-deps: $schemathesis cannot be had here; going on without" >&2
+}
+
+if [ "${1:-}" != packages ]; then
+    "$0" packages
+    install_schemathesis
+    exit 0
+fi
 
 missing() {
     local package

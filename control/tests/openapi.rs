@@ -1,6 +1,8 @@
 //! The OpenAPI document against what the socket really does.
 
 mod common;
+#[path = "openapi/schemathesis.rs"]
+mod schemathesis;
 
 use common::{PORTS, Running, apply, ask, get};
 use control::server::Limits;
