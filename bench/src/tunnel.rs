@@ -167,7 +167,7 @@ impl Spoke {
             .peer(peer)
             .and_then(|outbound| outbound.session().cloned())
             .expect("a session");
-        let notice = wireguard::session::Notice::Confirmed(ours.remote(), ends(here, there));
+        let notice = wireguard::session::Notice::Confirmed(ours.remote());
         tunnel.notice(notice, now());
         let mut lookup = Lookup::new(&tunnel.tables());
         let session = lookup

@@ -3,7 +3,7 @@
 mod router;
 mod tunnel;
 
-use router::{drops, iperf, iperf_server, reaches, shell, until};
+use router::{drops, iperf, iperf_server, shell, until};
 use testbed::wireguard_peer::{Tunnel, WIREGUARD_GO};
 use testbed::{Lab, need};
 use tunnel::{CLIENT, LAPTOP, LAPTOP_V4, MARGAY_V4, Net, asks, handshakes, key, laptop_peer, peer, public};
@@ -248,8 +248,8 @@ fn a_peer_may_move() {
         laptop
             .set(&format!("peer {} endpoint {margay_at}:51820", public(1)))
             .unwrap();
-        // The first answers may still be sent to where it was.
-        reaches(&net.laptop, CLIENT[0]);
+        // The first answer goes to where the question came from.
+        asks(&net.laptop, CLIENT[0]);
         until("Margay to see where the laptop is", || {
             peer(&margay, "laptop")["endpoint"] == expected
         });

@@ -43,7 +43,6 @@ impl Context<'_> {
 pub(crate) struct Peer {
     id: PeerId,
     pub keys: PeerKeys,
-    pub ends: Option<Ends>,
     /// As workers know it.
     unreachable: bool,
     pub activity: Arc<Activity>,
@@ -62,12 +61,13 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub fn new(id: PeerId, keys: PeerKeys, ends: Option<Ends>) -> Self {
+        let activity = Arc::<Activity>::default();
+        activity.way().change(|_| ends);
         Self {
             id,
             keys,
-            ends,
             unreachable: false,
-            activity: Arc::default(),
+            activity,
             timers: Timers::default(),
             wake_ns: None,
             keyed_at: None,
@@ -79,26 +79,17 @@ impl Peer {
         }
     }
 
-    /// Lets workers see the current session and endpoint.
+    /// Lets workers see the current session.
     pub fn publish(&self, context: &mut Context) {
         // A confirmed one that is still there is a spare, which the peer does not use.
         let next = self.sessions.next.as_ref().filter(|next| !next.is_confirmed());
         let outbound = Outbound {
             current: self.sessions.current.clone(),
             next: next.cloned(),
-            ends: self.ends,
             unreachable: self.unreachable,
             activity: self.activity.clone(),
         };
         context.outbounds.set(self.id.0 as usize, Some(Arc::new(outbound)));
-    }
-
-    /// An authentic message came this way, or control wants to send it.
-    pub fn move_to(&mut self, ends: Ends, context: &mut Context) {
-        if self.ends != Some(ends) {
-            self.ends = Some(ends);
-            self.publish(context);
-        }
     }
 
     /// Packets to the peer may wait again, or need not.
@@ -125,7 +116,7 @@ impl Peer {
     /// Sends an initiation, unless it is too early, or there is nowhere to send it to.
     pub fn ask(&mut self, context: &mut Context) {
         let now = context.now;
-        let Some(ends) = self.ends else {
+        let Some(ends) = self.activity.way().get() else {
             return self.set_unreachable(true, context);
         };
         if !self.timers.may_ask(now.ns) {
@@ -174,8 +165,7 @@ impl Peer {
         let session = self.begin(&keys, (index, remote), false, context);
         let outdated = self.sessions.answered(session);
         context.retire([outdated]);
-        self.received(size_of::<Initiation>(), now_ns);
-        self.ends = Some(ends);
+        self.received(size_of::<Initiation>(), ends, now_ns);
         self.publish(context);
         self.set_unreachable(false, context);
         self.jar.sign(&self.keys, message.as_mut_bytes(), now_ns);
@@ -198,8 +188,7 @@ impl Peer {
         let outdated = self.sessions.initiated(session);
         context.retire([outdated]);
         self.timers.answered();
-        self.received(size_of::<Response>(), context.now.ns);
-        self.ends = Some(ends);
+        self.received(size_of::<Response>(), ends, context.now.ns);
         self.use_current(context);
         // The first packet under the new session lets the responder use it too (6.1).
         self.keep_alive(context);
@@ -213,7 +202,7 @@ impl Peer {
     }
 
     /// The peer has used the session that we answered with.
-    pub fn confirm(&mut self, local: u32, ends: Ends, context: &mut Context) {
+    pub fn confirm(&mut self, local: u32, context: &mut Context) {
         let lead = context.identity.public() > self.keys.public();
         let Some(confirmed) = self.sessions.confirmed(local, lead) else {
             return;
@@ -221,7 +210,6 @@ impl Peer {
         // Whatever we asked meanwhile has this answer.
         self.timers.answered();
         self.forget_question(context);
-        self.move_to(ends, context);
         match confirmed {
             Confirmed::Current(outdated) => {
                 context.retire([outdated]);
@@ -257,7 +245,7 @@ impl Peer {
     pub fn keep_alive(&mut self, context: &mut Context) {
         let current = self.sessions.current.clone();
         let sealed = current.and_then(|session| single::seal(&session, &[], context.now.ns));
-        match (sealed, self.ends) {
+        match (sealed, self.activity.way().get()) {
             (Some((bytes, notice)), Some(ends)) => {
                 context.actions.push_back(Action::Send { ends, bytes });
                 if notice.is_some() {
@@ -314,7 +302,8 @@ impl Peer {
         }
     }
 
-    fn received(&self, bytes: usize, now_ns: u64) {
+    fn received(&self, bytes: usize, ends: Ends, now_ns: u64) {
+        self.activity.way().change(|_| Some(ends));
         self.activity.received(now_ns, false);
         self.activity.count_received(1, bytes as u64);
     }

@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::thread;
 use wireguard::replay::{WINDOW, Window};
-use wireguard::session::{Counter, Secret, Slots, View};
+use wireguard::session::{Counter, Ends, Secret, Slots, View, Way};
 use wireguard::timers::REJECT_AFTER_MESSAGES;
 
 #[test]
@@ -84,5 +84,28 @@ fn a_worker_sees_the_last_change_once_control_is_done() {
         let (mut view, seen) = worker.join().unwrap();
         assert!(seen[0] <= seen[1], "never back");
         assert_eq!(view.get(0).map(|value| **value), Some(2));
+    });
+}
+
+#[test]
+fn a_way_is_read_whole_whoever_changes_it() {
+    let ends = |number: u8| Ends {
+        remote: ([10, 0, 0, number], u16::from(number)).into(),
+        local: Some([192, 0, 2, number].into()),
+    };
+    let mut model = loom::model::Builder::new();
+    // All interleavings take minutes.
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let way = Arc::new(Way::default());
+        way.change(|_| Some(ends(1)));
+        let [worker, control] = [way.clone(), way.clone()];
+        let worker = thread::spawn(move || worker.follow(ends(2)));
+        let control = thread::spawn(move || control.change(|_| Some(ends(3))));
+        let known = [1, 2, 3].map(|number| Some(ends(number)));
+        assert!(known.contains(&way.get()));
+        worker.join().unwrap();
+        control.join().unwrap();
+        assert!(known[1..].contains(&way.get()));
     });
 }

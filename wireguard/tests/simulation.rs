@@ -309,7 +309,7 @@ fn a_peer_that_starts_anew_is_answered_before_control_has_heard() {
     let outbound = b.lookup.peer(of_a).unwrap();
     let session = outbound.session().unwrap();
     assert_ne!(session.local(), old);
-    assert_eq!(outbound.ends.unwrap().remote, a.address);
+    assert_eq!(outbound.ends().unwrap().remote, a.address);
     let (answer, _) = wireguard::session::single::seal(session, b"welcome back", now.ns).unwrap();
     a.receive(&answer, b.address, now).unwrap();
     assert_eq!(a.arrived.len(), 1);

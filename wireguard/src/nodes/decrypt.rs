@@ -8,7 +8,7 @@ use crate::interface::{Current, Here, Interfaces};
 use crate::mailbox::{Letter, Mailbox};
 use crate::message::{Message, TAG, TRANSPORT_HEADER, parse};
 use crate::outer::UDP_HEADER;
-use crate::session::{Arrival, Ends, Notice, Refused};
+use crate::session::{Ends, Notice, Refused};
 use arrayvec::ArrayVec;
 use fastpath::batch::Batch;
 use fastpath::labels;
@@ -195,10 +195,9 @@ fn take_key(current: &mut Current<'_>, job: &mut Job, keys: &mut Keys) -> Result
     if !known {
         let here = current.at(job.port).ok_or(Drop::NoInterface)?;
         let session = here.lookup.kept_session(job.local).ok_or(Drop::NoSession)?;
-        let (key, peer) = (session.receive_key().ok_or(Drop::NoSession)?, session.peer());
+        let key = session.receive_key().ok_or(Drop::NoSession)?;
         keys.push((job.port, job.local, Key::from(*key)));
         session.activity().warm();
-        let _ = here.lookup.peer(peer);
     }
     job.key = keys.len() as u16 - 1;
     Ok(())
@@ -253,9 +252,7 @@ struct Known {
     source: Endpoint,
     target: Endpoint,
     ends: Ends,
-    /// The way to the peer, as it is used.
-    used: Option<Ends>,
-    /// Whether the two differ.
+    /// Whether it is another than the one to the peer, as far as we know.
     moved: bool,
     packets: u64,
     bytes: u64,
@@ -303,19 +300,11 @@ impl<'a> Arrivals<'a> {
         session.admit(job.counter, length > 0, self.now_ns).map_err(refused)?;
         known.packets += 1;
         known.bytes += u64::from(TRANSPORT_HEADER as u16 + sealed);
-        if known.moved || session.has_news(self.now_ns) {
-            let arrival = Arrival {
-                counter: job.counter,
-                data: length > 0,
-                ends: known.ends,
-                known: known.used,
-            };
-            tell(
-                self.mailbox,
-                &mut self.told,
-                job.port,
-                session.notices(&arrival, self.now_ns),
-            );
+        if std::mem::take(&mut known.moved) {
+            session.activity().way().follow(known.ends);
+        }
+        if session.has_news(self.now_ns) {
+            tell(self.mailbox, &mut self.told, job.port, session.notices(self.now_ns));
         }
         if length == 0 {
             return Ok(Next::Consumed);
@@ -332,17 +321,16 @@ impl<'a> Arrivals<'a> {
         if let Some(known) = self.known.take().filter(|known| known.port == job.port) {
             settle(here, &known);
         }
-        let peer = here.lookup.kept_session(job.local).map(|session| session.peer());
-        let used = peer.and_then(|peer| here.lookup.peer(peer)?.ends);
+        let session = here.lookup.kept_session(job.local);
         let (source, target) = (packet.meta.source, packet.meta.target);
+        let ends = ends(&source, &target);
         self.known = Some(Known {
             port: job.port,
             local: job.local,
             source,
             target,
-            ends: ends(&source, &target),
-            used,
-            moved: used != Some(ends(&source, &target)),
+            ends,
+            moved: session.is_some_and(|session| session.moved(ends)),
             packets: 0,
             bytes: 0,
         });

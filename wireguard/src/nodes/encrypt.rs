@@ -149,7 +149,7 @@ fn run(batch: &mut Batch<'_, Encrypt>, first: usize) -> (PortId, PeerId, usize) 
 /// A run of `count` packets, and the number of the first.
 fn begin(here: &mut Here<'_>, peer: PeerId, count: u64, now_ns: u64) -> Result<(Run, u64), Drop> {
     let (interface, outbound) = (here.interface, here.lookup.peer(peer).ok_or(Drop::NoSession)?);
-    let (session, ends) = outbound.session().zip(outbound.ends).ok_or(Drop::NoSession)?;
+    let (session, ends) = outbound.session().zip(outbound.ends()).ok_or(Drop::NoSession)?;
     let outer = Outer::new(interface.vrf, ends, interface.listen_port).ok_or(Drop::NoSource)?;
     let numbers = session.take(count, now_ns).ok_or(Drop::NoSession)?;
     let key = session.send_key().ok_or(Drop::NoSession)?;

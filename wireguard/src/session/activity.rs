@@ -1,5 +1,6 @@
 //! What workers stamp as packets of a peer pass, and control reads.
 
+use super::Way;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::timers::REKEY_TIMEOUT_NS;
 
@@ -16,6 +17,7 @@ pub struct Activity {
     asked_ns: AtomicU64,
     sent: Traffic,
     received: Traffic,
+    way: Way,
 }
 
 /// Packets and bytes one way.
@@ -55,10 +57,17 @@ impl Activity {
         may && self.asked_ns.compare_exchange(asked, now_ns, Relaxed, Relaxed).is_ok()
     }
 
+    /// Where it was last heard from, and where it is spoken to.
+    #[inline]
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// Has the cache fetch what a packet will need, while there is other work to do.
     #[inline(always)]
     pub fn warm(&self) {
         std::hint::black_box(self.last_sent_ns.load(Relaxed) ^ self.received.bytes.load(Relaxed));
+        self.way.warm();
     }
 
     /// Counts messages sent and their bytes. Locked instructions: to be called with the sum of a run of packets.
@@ -127,6 +136,7 @@ impl Default for Activity {
             asked_ns: never(),
             sent: Traffic::new(never(), never()),
             received: Traffic::new(never(), never()),
+            way: Way::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod secret;
 pub mod single;
 mod slots;
 mod triple;
+mod way;
 
 pub use activity::Activity;
 pub use counter::Counter;
@@ -18,6 +19,7 @@ pub use secret::Secret;
 pub use slots::{Slots, View};
 pub(crate) use triple::Confirmed;
 pub use triple::Triple;
+pub use way::Way;
 
 use crate::handshake::Keys;
 use crate::peer::PeerId;
@@ -78,15 +80,19 @@ pub struct Outbound {
     pub(crate) current: Option<Arc<Session>>,
     /// What we answered the peer's latest question with, until control has heard that it uses it.
     pub(crate) next: Option<Arc<Session>>,
-    /// Where its packets go. With a session there is always a way.
-    pub ends: Option<Ends>,
     /// Whether it was asked for a session in vain, or there is nowhere to ask: its packets are not worth keeping.
     pub unreachable: bool,
-    /// Of this peer.
+    /// Of this peer; where its packets go is there, too. With a session there is always a way.
     pub activity: Arc<Activity>,
 }
 
 impl Outbound {
+    /// Where its packets go.
+    #[inline]
+    pub fn ends(&self) -> Option<Ends> {
+        self.activity.way().get()
+    }
+
     /// The session to send under. A peer that starts anew has forgotten the one in use: the next one serves from its first
     /// packet on, before control has heard.
     #[inline]
@@ -101,10 +107,8 @@ impl Outbound {
 pub enum Notice {
     /// A session is wanted, for the first time or because the old one is used up.
     Wanted(PeerId),
-    /// The first packet under the new session with this index of ours arrived, this way.
-    Confirmed(u32, Ends),
-    /// An authentic packet came another way than the one we send by.
-    Roamed(PeerId, Ends),
+    /// The first packet under the new session with this index of ours arrived.
+    Confirmed(u32),
 }
 
 /// An authentic packet, to be told to its session.
@@ -116,8 +120,6 @@ pub struct Arrival {
     pub data: bool,
     /// The way it came.
     pub ends: Ends,
-    /// The way to the peer as the worker knows it.
-    pub known: Option<Ends>,
 }
 
 /// Who a session is between.
@@ -241,7 +243,10 @@ impl Session {
     #[inline]
     pub fn received(&self, arrival: &Arrival, now_ns: u64) -> Result<[Option<Notice>; 2], Refused> {
         self.admit(arrival.counter, arrival.data, now_ns)?;
-        Ok(self.notices(arrival, now_ns))
+        if self.moved(arrival.ends) {
+            self.activity.way().follow(arrival.ends);
+        }
+        Ok(self.notices(now_ns))
     }
 
     /// The first half of [`received`](Self::received), which every packet needs.
@@ -258,7 +263,14 @@ impl Session {
         Ok(())
     }
 
-    /// Whether [`notices`](Self::notices) are worth asking for although the packet came by the way that is known.
+    /// Whether a packet that came this way came another way than the one we send by. Once one is admitted,
+    /// [`Way::follow`] is to be called.
+    #[inline]
+    pub fn moved(&self, ends: Ends) -> bool {
+        self.activity.way().get() != Some(ends)
+    }
+
+    /// Whether [`notices`](Self::notices) are worth asking for.
     #[inline]
     pub fn has_news(&self, now_ns: u64) -> bool {
         !self.confirmed.load(Relaxed) || self.ends_soon(now_ns)
@@ -266,8 +278,8 @@ impl Session {
 
     /// The second half of [`received`](Self::received): what control has to know of an admitted packet.
     #[cold]
-    pub fn notices(&self, arrival: &Arrival, now_ns: u64) -> [Option<Notice>; 2] {
-        [self.want(self.ends_soon(now_ns), now_ns), self.news(arrival)]
+    pub fn notices(&self, now_ns: u64) -> [Option<Notice>; 2] {
+        [self.want(self.ends_soon(now_ns), now_ns), self.news()]
     }
 
     /// In time for a handshake before the session ends, should we have nothing to send (6.2).
@@ -276,14 +288,13 @@ impl Session {
         self.initiator && self.age(now_ns) >= last_moment_ns
     }
 
-    fn news(&self, arrival: &Arrival) -> Option<Notice> {
-        if !self.confirmed.load(Relaxed) {
-            self.proven.store(true, Relaxed);
-            // By every packet until control has heard: a full queue may have lost the first.
-            return Some(Notice::Confirmed(self.local, arrival.ends));
+    fn news(&self) -> Option<Notice> {
+        if self.confirmed.load(Relaxed) {
+            return None;
         }
-        let roamed = arrival.known != Some(arrival.ends);
-        roamed.then_some(Notice::Roamed(self.peer, arrival.ends))
+        self.proven.store(true, Relaxed);
+        // By every packet until control has heard: a full queue may have lost the first.
+        Some(Notice::Confirmed(self.local))
     }
 
     fn want(&self, condition: bool, now_ns: u64) -> Option<Notice> {
@@ -415,7 +426,6 @@ mod tests {
             counter: 0,
             data: true,
             ends,
-            known: Some(ends),
         };
         let session = session(true);
         let last = REJECT_AFTER_TIME_NS - 1;
@@ -427,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_where_packets_come_from() {
+    fn follows_where_packets_come_from() {
         let here = Ends {
             remote: "192.0.2.1:1".parse().unwrap(),
             local: Some("192.0.2.9".parse().unwrap()),
@@ -436,18 +446,21 @@ mod tests {
             local: Some("192.0.2.8".parse().unwrap()),
             ..here
         };
-        let arrival = |counter, known| Arrival {
+        let arrival = |counter, ends| Arrival {
             counter,
             data: false,
-            ends: here,
-            known,
+            ends,
         };
         let session = session(false);
-        let confirmed = Some(Notice::Confirmed(7, here));
-        assert_eq!(session.received(&arrival(0, Some(here)), 1), Ok([None, confirmed]));
+        assert!(session.moved(here));
+        let confirmed = Some(Notice::Confirmed(7));
+        assert_eq!(session.received(&arrival(0, here), 1), Ok([None, confirmed]));
+        assert!(!session.moved(here) && session.moved(there));
         session.confirm();
-        assert_eq!(session.received(&arrival(1, Some(here)), 1), Ok([None, None]));
-        let roamed = Some(Notice::Roamed(PeerId(3), here));
-        assert_eq!(session.received(&arrival(2, Some(there)), 1), Ok([None, roamed]));
+        assert_eq!(session.received(&arrival(1, there), 1), Ok([None, None]));
+        assert_eq!(session.activity().way().get(), Some(there));
+        // What was heard already moves nobody.
+        assert!(session.received(&arrival(0, here), 1).is_err());
+        assert_eq!(session.activity().way().get(), Some(there));
     }
 }

@@ -76,7 +76,6 @@ pub fn open(lookup: &mut Lookup, message: &[u8], ends: Ends, now_ns: u64) -> Res
         counter,
         data: !packet.is_empty(),
         ends,
-        known: lookup.peer(session.peer()).and_then(|outbound| outbound.ends),
     };
     let notices = session.received(&arrival, now_ns)?;
     session.activity().count_received(1, message.len() as u64);

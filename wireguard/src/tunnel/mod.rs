@@ -238,23 +238,24 @@ impl Tunnel {
 
     /// Another endpoint, in place. Without an address of ours the one used so far stays, if it is of the family.
     pub fn set_endpoint(&mut self, id: PeerId, ends: Ends, now: Now) {
-        self.with(id, now, |peer, context| {
-            let used = peer.ends.and_then(|used| used.local);
-            peer.move_to(
-                ends.from(used.filter(|used| used.is_ipv4() == ends.remote.is_ipv4())),
-                context,
-            );
+        self.with(id, now, |peer, _| {
+            let fits = |local: &IpAddr| local.is_ipv4() == ends.remote.is_ipv4();
+            peer.activity
+                .way()
+                .change(|used| Some(ends.from(used.and_then(|used| used.local).filter(fits))));
         });
     }
 
     /// Has `choose` say, of the way to each peer, which address of ours it begins at: addresses come and go.
     pub fn choose_sources(&mut self, mut choose: impl FnMut(Ends) -> Option<IpAddr>, now: Now) {
         for place in 0..self.peers.len() as u32 {
-            self.with(PeerId(place), now, |peer, context| {
-                if let Some(ends) = peer.ends {
-                    let local = choose(ends);
-                    peer.move_to(Ends { local, ..ends }, context);
-                }
+            self.with(PeerId(place), now, |peer, _| {
+                peer.activity.way().change(|ends| {
+                    ends.map(|ends| Ends {
+                        local: choose(ends),
+                        ..ends
+                    })
+                });
             });
         }
     }
@@ -276,7 +277,7 @@ impl Tunnel {
         let (received_packets, received_bytes) = peer.activity.received_total();
         Some(Status {
             public_key: *peer.keys.public(),
-            endpoint: peer.ends.map(|ends| ends.remote),
+            endpoint: peer.activity.way().get().map(|ends| ends.remote),
             last_handshake: peer.keyed_at,
             sent_packets,
             sent_bytes,
@@ -314,11 +315,10 @@ impl Tunnel {
     pub fn notice(&mut self, notice: Notice, now: Now) {
         match notice {
             Notice::Wanted(id) => self.with(id, now, |peer, context| peer.want(context)),
-            Notice::Roamed(id, ends) => self.with(id, now, |peer, context| peer.move_to(ends, context)),
-            Notice::Confirmed(local, ends) => self
+            Notice::Confirmed(local) => self
                 .indices
                 .owner(local)
-                .and_then(|id| self.with(id, now, |peer, context| peer.confirm(local, ends, context))),
+                .and_then(|id| self.with(id, now, |peer, context| peer.confirm(local, context))),
         };
     }
 

@@ -87,7 +87,10 @@ impl Host {
     pub fn send(&mut self, peer: PeerId, packet: &[u8], now: Now) {
         let outbound = self.lookup.peer(peer).unwrap().clone();
         let session = outbound.session();
-        match (session.and_then(|session| seal(session, packet, now.ns)), outbound.ends) {
+        match (
+            session.and_then(|session| seal(session, packet, now.ns)),
+            outbound.ends(),
+        ) {
             (Some((bytes, notice)), Some(ends)) => {
                 self.out.push_back((ends.remote, bytes));
                 self.tell([notice, None], now);
