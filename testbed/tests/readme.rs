@@ -3,6 +3,9 @@
 //! `UPDATE_README=1` rewrites the picture of the graph in README.md, `UPDATE_DOCS=1` the table of drop reasons in
 //! docs/operations.md. The rest is prose, and has to be put right by hand.
 
+#[path = "readme/metrics.rs"]
+mod metrics;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
