@@ -145,6 +145,47 @@ fn clients_reach_backends_by_the_service_and_follow_it() {
     assert!(ask(&net.left, "10.96.0.1").unwrap().starts_with("right "));
 }
 
+/// Streams through a service, whose two connections have to reach the same backend.
+const STREAMS: &str = "
+{apiVersion: v1, kind: Service, metadata: {name: streams, namespace: shop},
+ spec: {clusterIP: 10.96.0.2, sessionAffinity: ClientIP, ports: [{port: 5201}]}}
+";
+
+#[test]
+fn a_stream_stays_with_its_backend_while_backends_come_and_go() {
+    need!("python3", "curl", "iperf3");
+    let backends = |numbers: &[u8]| {
+        let slice = slice(numbers).replace("port: 8080", "port: 5201");
+        slice
+            .replace("name: shop,", "name: streams,")
+            .replace("service-name: shop", "service-name: streams")
+    };
+    let cluster = Cluster::new(&[STREAMS, &backends(&[2])]);
+    let Cluster { net, third, margay, .. } = &cluster;
+    let _servers = [iperf_server(&net.right), iperf_server(third)];
+    let report = net.lab.folder().join("report");
+    let words = format!("iperf3 -c 10.96.0.2 -t 5 -b 50M --json > {}", report.display());
+    let mut client = net.left.spawn(["sh", "-c", &words]).unwrap();
+    let carried = || third.counters("eth0").unwrap().rx_packets;
+    let streamed = || net.right.counters("eth0").unwrap().rx_packets;
+    let start = streamed();
+    until("the stream", || streamed() > start + 500);
+    for numbers in [&[2, 3][..], &[3], &[], &[3]] {
+        margay.apply(&backends(numbers)).unwrap();
+        let before = streamed();
+        until("the stream to go on", || streamed() > before + 200);
+    }
+    client.wait_for_end(LIMIT).unwrap();
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    assert!(report["error"].is_null(), "{report}");
+    let received = report["end"]["sum_received"]["bytes"].as_u64();
+    assert!(received > Some(10_000_000), "{report}");
+    // Who is new goes to who is left.
+    let before = carried();
+    router::iperf(&net.left, "-c 10.96.0.2 -t 1 -b 10M");
+    assert!(carried() > before + 200);
+}
+
 #[test]
 fn clients_leave_by_the_address_of_the_gateway() {
     need!("python3", "curl", "iperf3");
