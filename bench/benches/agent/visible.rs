@@ -43,7 +43,7 @@ fn change(number: usize) -> String {
 
 /// Measures it in a plane that has all of `text`, too.
 pub fn measure(text: &str) {
-    let documents = [ENDS, text, "---\n", &change(0)].concat();
+    let documents = [ENDS, text, &change(0)].concat();
     let plane = Running::new(&documents, Some(0)).unwrap_or_else(|error| panic!("{error}"));
     let (one, two) = (plane.end("one"), plane.end("two"));
     let start = Instant::now();
