@@ -20,4 +20,5 @@ pub mod run;
 pub mod server;
 pub mod show;
 pub mod store;
+pub mod takeover;
 pub mod wiring;

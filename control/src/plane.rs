@@ -166,6 +166,7 @@ struct State {
     permanent: BTreeMap<String, NeighborSpec>,
     flows: flows::Flows,
     punting: punt::Punting,
+    hosts: ports::Hosts,
     learning: learn::Learning,
     policing: qos::Policing,
     policy: Enforcement,
@@ -221,8 +222,9 @@ impl State {
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
-        let originate = workers.take_originate(0);
-        let post = originate.map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
+        let post = workers
+            .take_originate(0)
+            .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
         let state = Self {
             clock,
             start: Calibration::begin(),
@@ -253,6 +255,7 @@ impl State {
             flow_logs: Arc::new(FlowLogs::new(flows.tracking.table.clone(), policy.all_reports())),
             flows,
             punting: punt::Punting::default(),
+            hosts: ports::Hosts::default(),
             policing: qos::Policing::default(),
             policy,
             agent: policy::agent(&options.place),
@@ -420,9 +423,24 @@ impl DataPlane {
             let _ = thread.join();
         }
         let mut state = self.shared.lock();
+        state.hosts.follow();
         state.workers.stop();
         state.ports.close_all();
+        state.hosts.give_back();
         state.finish_flow_logs();
+    }
+
+    /// Keeps what devices had before TAPs took their places in a folder, and gives back what a plane that was killed left
+    /// there.
+    pub fn keep_records(&self, folder: &std::path::Path) {
+        self.shared.lock().hosts.folder = folder.to_owned();
+        let left = crate::takeover::records(folder).and_then(|records| {
+            let mut here = records.iter().filter(|record| record.is_here());
+            here.try_for_each(|record| crate::takeover::restore(folder, record))
+        });
+        if let Err(error) = left {
+            tracing::error!("a device that a TAP took the place of is not given back: {error}");
+        }
     }
 
     /// Tells of a change of a network device.

@@ -128,6 +128,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
             ))
         })?;
     }
+    plane.keep_records(&crate::cli::records_folder(&options.socket));
     let plane = Arc::new(plane);
     say_capacities(&*plane);
     let intent = match &options.node_name {

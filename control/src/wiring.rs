@@ -26,6 +26,7 @@ use fastpath::nodes::police::{self, Police};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
 use fastpath::nodes::proxy::Ways;
+use fastpath::nodes::punt::{self, Punt};
 use fastpath::nodes::reject::{self, Reject};
 use fastpath::nodes::resume::{self, Resume};
 use fastpath::nodes::reverse_path::{self, ReversePath};
@@ -204,12 +205,17 @@ pub fn graph(shared: &Shared<'_>, worker: usize, rings: Rings) -> Result<Graph, 
     std::mem::take(graph).build()
 }
 
-/// Who is where on the links.
+/// Who is where on the links, and what of it is a host's.
 fn neighbours(graph: &mut GraphBuilder, shared: &Shared<'_>, ends: &Ends, parse: NodeId<Parse>) {
     let arp = graph.node(Arp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
     let ndp = graph.node(Ndp::new(shared.interfaces(), shared.events.clone(), shared.ways()));
     graph.connect(parse, parse::Next::Arp, arp);
     graph.connect(parse, parse::Next::Ndp, ndp);
+    let punt = graph.node(Punt::new(shared.interfaces()));
+    graph.connect(parse, parse::Next::Punt, punt);
+    graph.connect(arp, arp::Next::Punt, punt);
+    graph.connect(ndp, ndp::Next::Punt, punt);
+    graph.connect(punt, punt::Next::Transmit, ends.port_out);
     graph.connect(arp, arp::Next::Answer, ends.port_out);
     graph.connect(arp, arp::Next::Learnt, ends.consumed);
     graph.connect(ndp, ndp::Next::Answer, ends.port_out);
@@ -336,6 +342,7 @@ fn tunnel(
     graph.connect(parse, parse::Next::Police, no_link);
     graph.connect(parse, parse::Next::Arp, no_link);
     graph.connect(parse, parse::Next::Ndp, no_link);
+    graph.connect(parse, parse::Next::Punt, no_link);
     graph.connect(route, route::Next::Forward, adjacency);
     graph.connect(route, route::Next::Local, local);
     graph.connect(route, route::Next::Hold, ends.hold);

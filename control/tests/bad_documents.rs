@@ -182,7 +182,7 @@ const PORTS: &[Case] = &[
         "expected `auto`, `true` or `false`",
     ),
     (
-        "{device: a, punt: kernel, driver: tap}",
+        "{device: a, punt: tap, driver: tap}",
         "spec.punt",
         "for driver xdp only",
     ),

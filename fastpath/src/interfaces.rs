@@ -4,6 +4,7 @@ use crate::events::Mac;
 use crate::forwarding::Forwarding;
 use crate::meta::{Meta, PortId, VrfId};
 use crate::overlay::Overlays;
+use crate::punt::Crossing;
 use crate::qos::Limiter;
 use crate::wire::ndp;
 use std::collections::HashSet;
@@ -35,6 +36,8 @@ pub struct Interface {
     pub proxy: Proxy,
     /// How much may come in.
     pub limiter: Option<Arc<Limiter>>,
+    /// With whom it shares its link.
+    pub crossing: Crossing,
 }
 
 /// Whether a way has to lead back to a packet's source (RFC 3704).
@@ -86,6 +89,11 @@ impl Interface {
     /// Whether the address is one of its own.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.0 == address) || address == IpAddr::V6(self.link_local())
+    }
+
+    /// Whether there is a host behind it that gets what is not ours.
+    pub fn has_host(&self) -> bool {
+        matches!(self.crossing, Crossing::Host(_))
     }
 
     /// Its address to speak to `peer` from: the one whose subnet `peer` is in, else the first of the family.

@@ -29,6 +29,7 @@ pub mod picture;
 pub mod pool;
 pub mod port;
 pub mod publish;
+pub mod punt;
 pub mod qos;
 pub mod qsbr;
 pub mod rib;

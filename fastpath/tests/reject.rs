@@ -93,6 +93,7 @@ fn refuse(complaint: Complaint) -> (ManualWorker, MemoryEnd) {
     graph.connect(parse, parse::Next::Ndp, no_link);
     graph.connect(parse, parse::Next::Check, no_link);
     graph.connect(parse, parse::Next::Police, no_link);
+    graph.connect(parse, parse::Next::Punt, no_link);
     graph.connect(complain, On::On, reject);
     graph.connect(reject, reject::Next::Reset, back);
     graph.connect(reject, reject::Next::Tell, icmp_error);

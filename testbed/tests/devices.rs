@@ -6,6 +6,8 @@ mod learn;
 mod overlays;
 #[path = "devices/punt.rs"]
 mod punt;
+#[path = "devices/punt_tap.rs"]
+mod punt_tap;
 mod router;
 #[path = "tap/mod.rs"]
 mod tap;

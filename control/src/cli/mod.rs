@@ -10,6 +10,7 @@ mod flows;
 mod get;
 mod output;
 mod recommend;
+mod restore;
 mod show;
 mod top;
 mod trace;
@@ -25,6 +26,7 @@ use client::Client;
 use output::Output;
 
 pub use files::{FileError, read_files};
+pub use restore::records_folder;
 
 /// Where the socket is unless something else is said.
 pub const SOCKET: &str = "/run/margay/margay.sock";
@@ -64,6 +66,8 @@ enum Command {
     Trace(trace::Trace),
     /// Write packets to a file that Wireshark reads
     Capture(capture::Capture),
+    /// Give devices back that TAPs took the places of, after the data plane was killed
+    Restore(restore::Restore),
     /// Watch rates, drops and the load of workers
     Top(top::Top),
     /// Make keys, and turn files of wg-quick into resources and back
@@ -142,6 +146,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
         Command::Recommend(command) => command.carry_out(),
         Command::Trace(command) => command.carry_out(),
         Command::Capture(command) => command.carry_out(),
+        Command::Restore(command) => command.carry_out(),
         Command::Top(command) => command.carry_out(),
         Command::Wg(command) => command.carry_out(),
         Command::Completion(command) => command.carry_out(),

@@ -1,6 +1,7 @@
 //! Network devices come, go and change, and their ports follow.
 
 use fastpath::port::xdp::DeviceState;
+use fastpath::punt::Crossing;
 
 use super::State;
 use super::ports::{Backing, Port};
@@ -11,10 +12,14 @@ use crate::resource::{Driver, PortSpec};
 impl State {
     /// A device came, went or changed.
     pub(super) fn link_changed(&mut self, link: &Link) {
-        let sees =
-            |port: &&Port| port.spec.driver == Driver::Xdp && port.spec.vlan.is_none() && port.spec.device == link.name;
+        let sees = |port: &&Port| {
+            port.spec.driver == Driver::Xdp && port.spec.vlan.is_none() && self.device_of(port) == link.name
+        };
         let names: Vec<String> = self.ports.iter().filter(sees).map(|port| port.name.clone()).collect();
         for name in names {
+            if self.is_old_news(&name, link) {
+                continue;
+            }
             if link.removed || self.device_was_replaced(&name, link) {
                 self.lose_device(&name, &format!("device {} is gone", link.name));
             }
@@ -39,6 +44,17 @@ impl State {
         if let Err(full) = self.connect() {
             tracing::warn!("cannot route to our own addresses: {full}");
         }
+    }
+
+    /// What is told of a device that a TAP takes the place of may be what was done to it the last time, when it was given
+    /// back: it has its other name again by now.
+    fn is_old_news(&self, name: &str, link: &Link) -> bool {
+        let port = self.ports.id(name).and_then(|id| self.ports.get(id));
+        let is_there = |port: &Port| match &port.backing {
+            Some(Backing::Device(device)) => device.ifindex() == link.ifindex && device.state().is_ok(),
+            _ => false,
+        };
+        link.removed && port.is_some_and(|port| port.crossing != Crossing::Nobody && is_there(port))
     }
 
     fn device_was_replaced(&self, name: &str, link: &Link) -> bool {
@@ -82,7 +98,7 @@ impl State {
         for (name, trouble) in found {
             match trouble {
                 Some(why) => {
-                    self.lose_device(&name, &why);
+                    self.lose_device(&self.owner_of(&name), &why);
                     self.follow_interfaces();
                 }
                 None => self.judge(&name),
@@ -93,6 +109,10 @@ impl State {
     /// Says whether a port can pass packets, as its device is now. Workers send to it only then: what a device that is
     /// down was given would wait in its ring and go out when it is up, however old it is by then.
     pub(super) fn judge(&mut self, name: &str) {
+        let Some(device) = self.ports.id(name).and_then(|id| self.ports.get(id)) else {
+            return;
+        };
+        let device = self.device_of(device);
         let Some(port) = self.ports.get_mut(name) else { return };
         let state = match &port.backing {
             Some(Backing::Device(device)) => device.state(),
@@ -100,8 +120,8 @@ impl State {
             _ => return,
         };
         let why = match state {
-            Ok(state) => trouble(&port.spec, state),
-            Err(error) => Some(format!("cannot look at device {}: {error}", port.spec.device)),
+            Ok(state) => trouble(&device, &port.spec, state),
+            Err(error) => Some(format!("cannot look at device {device}: {error}")),
         };
         let (id, was, is) = (port.id, port.running, why.is_none());
         match &why {
@@ -136,8 +156,7 @@ impl State {
 }
 
 /// Why packets cannot pass the device, if they cannot.
-fn trouble(spec: &PortSpec, state: DeviceState) -> Option<String> {
-    let device = &spec.device;
+fn trouble(device: &str, spec: &PortSpec, state: DeviceState) -> Option<String> {
     if !state.up {
         let place = spec.netns.as_ref().map_or(String::new(), |name| format!(" -n {name}"));
         return Some(format!("device {device} is down; `ip{place} link set {device} up`"));

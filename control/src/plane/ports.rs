@@ -1,5 +1,6 @@
 //! Ports: devices opened and closed, queues handed to workers, states followed.
 
+mod hosts;
 mod tunnels;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use fastpath::port::memory::{MemoryEnd, memory};
 use fastpath::port::pcap::PcapQueue;
 use fastpath::port::socket::SocketQueue;
 use fastpath::port::{Queue, QueueCounters, tap, xdp};
+use fastpath::punt::Crossing;
 
 use super::State;
 use super::announce::Announced;
@@ -22,6 +24,7 @@ use super::taps;
 use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, Mode, PortSpec, ProxyArp, Punt, Resource, Rpf, ZeroCopy};
 use crate::store::{Plan, Planned};
+pub(super) use hosts::Hosts;
 
 /// Entries of each of a socket's rings: what one TCP connection with Linux's largest receive buffer has on its way fits,
 /// should the worker lose its core for a moment.
@@ -57,6 +60,8 @@ pub(super) struct Port {
     pub running: bool,
     /// Why it is down.
     pub why: Option<String>,
+    /// With whom it shares its link.
+    pub crossing: Crossing,
     /// Each queue's worker and counters, those of closed queues included.
     pub counters: Vec<(usize, Arc<QueueCounters>)>,
     /// How many of them are of queues now closed.
@@ -78,19 +83,17 @@ impl Port {
     }
 
     pub fn interface(&self, vrf: VrfId, tracked: bool) -> Interface {
-        let shared = self.spec.punt == Punt::Kernel;
         let addresses = self.spec.addresses.iter().map(|net| (net.addr(), net.prefix_len()));
         let aliases = self
             .aliases
             .iter()
             .map(|address| (*address, host(*address).prefix_len()));
-        Interface {
+        let interface = Interface {
             name: self.name.clone(),
             mac: self.mac,
             mtu: self.spec.mtu,
             vrf,
             tracked,
-            shared,
             addresses: addresses.chain(aliases).collect(),
             is_vlan: self.spec.vlan.is_some(),
             reverse_path: match self.spec.rpf {
@@ -98,7 +101,6 @@ impl Port {
                 Rpf::Loose => ReversePath::Loose,
                 Rpf::Strict => ReversePath::Strict,
             },
-            limiter: None,
             proxy: match &self.spec.proxy_arp {
                 ProxyArp::Nobody => Proxy::Nobody,
                 ProxyArp::Routed => Proxy::Routed,
@@ -106,7 +108,9 @@ impl Port {
                     Proxy::Prefixes(nets.iter().map(|net| (net.addr(), net.prefix_len())).collect())
                 }
             },
-        }
+            ..Interface::default()
+        };
+        hosts::with_host(self, interface)
     }
 }
 
@@ -276,6 +280,7 @@ impl State {
             mode,
             running,
             why: None,
+            crossing: Crossing::Nobody,
             counters,
             closed,
         });
@@ -320,6 +325,7 @@ impl State {
         if let (Some(Backing::Tap(device)), false) = (&port.backing, reopen) {
             taps::follow_mtu(device, spec)?;
         }
+        self.follow_host_mtu(name, spec.mtu)?;
         if reopen {
             self.close_port(name);
             self.open_port(name)?;
@@ -339,6 +345,7 @@ impl State {
             return Ok(());
         }
         let (backing, queues, mode) = match spec.driver {
+            Driver::Xdp if spec.punt == Punt::Tap => self.open_with_host(name, &spec)?,
             Driver::Xdp => self.open_device(&spec)?,
             Driver::Memory => {
                 let (queue, end) = memory();
@@ -406,12 +413,16 @@ impl State {
 
     pub(super) fn close_port(&mut self, name: &str) {
         let Some(id) = self.ports.id(name) else { return };
+        let give_back = self.close_host(name, id);
         self.workers.detach(id);
         self.punting.forget(id);
         if let Some(port) = self.ports.get_mut(name) {
             // The program goes first with the device; the sockets are closed by now.
             port.backing = None;
             port.closed = port.counters.len();
+        }
+        if let Some(give_back) = give_back {
+            give_back();
         }
     }
 
@@ -470,12 +481,8 @@ fn check_mtu(device: &xdp::Device, spec: &PortSpec) -> Result<(), String> {
 /// What a port may say but this version cannot do.
 fn refuse_unavailable(spec: &PortSpec, planned: &Planned) -> Result<(), Refusal> {
     let refuse = |field, reason: &str| Err(Refusal::of_field(&planned.origin, field, reason));
-    match (spec.driver, spec.punt) {
-        (_, Punt::Tap) => refuse(
-            "spec.punt",
-            "punting to a TAP is not available in this version; use kernel or none",
-        ),
-        (Driver::Pcap | Driver::Memory, _) if spec.queues != 1 => {
+    match spec.driver {
+        Driver::Pcap | Driver::Memory if spec.queues != 1 => {
             refuse("spec.queues", "ports of drivers pcap and memory have one queue")
         }
         _ => Ok(()),

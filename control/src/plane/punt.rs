@@ -3,7 +3,8 @@
 //!
 //! What it takes: packets to where its routes lead by other ports, to its own addresses that the kernel does not have, and of
 //! those that both have the ports of tunnels, of services, and of source NAT. Everything is told as claims to the port's
-//! XDP program; a change of a route or a service changes its own claims only.
+//! XDP program; a change of a route or a service changes its own claims only. A port with `punt: tap` has its claims in the
+//! graph, and only those of ports: what goes elsewhere than to the host's addresses is the plane's.
 
 mod overhear;
 
@@ -15,6 +16,7 @@ use fastpath::interfaces::Listener;
 use fastpath::meta::{PortId, VrfId};
 use fastpath::overlay::Wrapping;
 use fastpath::port::xdp::{Claim, Claims};
+use fastpath::punt::{Crossing, Ports as Claimed};
 use fastpath::rib::{Origin, Target};
 use fastpath::wire::protocol;
 use ipnet::IpNet;
@@ -35,6 +37,12 @@ const SCTP: u8 = 132;
 /// Claims, and whether the plane takes them or leaves them to the kernel.
 type Wanted = HashMap<Claim, bool>;
 
+/// Who has to know what is claimed.
+enum Heard<'a> {
+    ByProgram(&'a Claims),
+    ByGraph,
+}
+
 /// What the programs of such ports have been told.
 #[derive(Default)]
 pub(super) struct Punting {
@@ -53,13 +61,14 @@ struct Told {
 
 impl Told {
     /// Brings the program in line; what cannot be told is tried again with the next change.
-    fn tell(&mut self, claims: &Claims, claim: Claim, take: Option<bool>) {
+    fn tell(&mut self, heard: &Heard<'_>, claim: Claim, take: Option<bool>) {
         if self.claims.get(&claim).copied() == take {
             return;
         }
-        let done = match take {
-            Some(take) => claims.set(&claim, take),
-            None => claims.clear(&claim),
+        let done = match (heard, take) {
+            (Heard::ByProgram(claims), Some(take)) => claims.set(&claim, take),
+            (Heard::ByProgram(claims), None) => claims.clear(&claim),
+            (Heard::ByGraph, _) => Ok(()),
         };
         match (done, take) {
             (Ok(()), Some(take)) => {
@@ -70,6 +79,26 @@ impl Told {
             }
             (Err(error), _) => tracing::warn!("cannot leave to the kernel, or take from it, {claim:?}: {error}"),
         }
+    }
+
+    /// The ports that are the plane's.
+    fn claimed(&self) -> Vec<Claimed> {
+        let taken = self.claims.iter().filter(|(_, take)| **take);
+        let claimed = taken.filter_map(|(claim, _)| match *claim {
+            Claim::Prefix { .. } => None,
+            Claim::Ports {
+                address,
+                protocol,
+                first,
+                bits,
+            } => Some(Claimed {
+                address,
+                protocol,
+                first,
+                last: first | u16::MAX.checked_shr(bits.into()).unwrap_or(0),
+            }),
+        });
+        claimed.collect()
     }
 }
 
@@ -109,6 +138,7 @@ impl State {
                 self.claim_front(id, front, *stands);
             }
         }
+        self.tell_hosts(|state, id| state.punting.ports.get(&id).map_or(vec![], Told::claimed));
     }
 
     /// Looks whether the kernel got or lost an address that the plane has, and hears on what the kernel gets told.
@@ -116,11 +146,13 @@ impl State {
         if self.punting.ports.is_empty() {
             return;
         }
+        self.ask_hosts();
         self.claim();
         let events = self.events.clone();
         for (id, told) in &mut self.punting.ports {
             let Some(port) = self.ports.get(*id) else { continue };
-            if port.running && !told.ear.as_ref().is_some_and(Ear::listens) {
+            let is_shared = matches!(heard_by(port), Some(Heard::ByProgram(_)));
+            if is_shared && port.running && !told.ear.as_ref().is_some_and(Ear::listens) {
                 told.ear = Ear::open(*id, &port.spec.device, events.clone());
             }
             if let Some(ear) = &told.ear {
@@ -204,10 +236,10 @@ impl State {
         });
     }
 
-    fn with(&mut self, id: PortId, change: impl FnOnce(&mut Told, &Claims)) {
-        let claims = self.ports.get(id).and_then(claims_of);
-        if let (Some(claims), Some(told)) = (claims, self.punting.ports.get_mut(&id)) {
-            change(told, claims);
+    fn with(&mut self, id: PortId, change: impl FnOnce(&mut Told, &Heard<'_>)) {
+        let heard = self.ports.get(id).and_then(heard_by);
+        if let (Some(heard), Some(told)) = (heard, self.punting.ports.get_mut(&id)) {
+            change(told, &heard);
         }
     }
 
@@ -217,7 +249,7 @@ impl State {
 
     /// Whether the plane takes what goes to a prefix, by its route; nothing where there is no route, or another word on it.
     fn takes(&self, id: PortId, vrf: VrfId, net: IpNet) -> Option<bool> {
-        if self.vrf_of_port(id) != Some(vrf) || is_link_local(net.addr()) {
+        if self.hosts.tap_index(id).is_some() || self.vrf_of_port(id) != Some(vrf) || is_link_local(net.addr()) {
             return None;
         }
         let (origin, target) = self.rib.best(vrf, net)?;
@@ -304,14 +336,15 @@ impl State {
     }
 }
 
-/// The port, if it punts to the kernel and is open.
+/// The port, if it punts and is open.
 fn punts(port: &Port) -> Option<PortId> {
-    claims_of(port).map(|_| port.id)
+    heard_by(port).map(|_| port.id)
 }
 
-fn claims_of(port: &Port) -> Option<&Claims> {
-    match &port.backing {
-        Some(Backing::Device(device)) => device.claims(),
+fn heard_by(port: &Port) -> Option<Heard<'_>> {
+    match (&port.backing, &port.crossing) {
+        (Some(Backing::Device(device)), Crossing::Nobody) => device.claims().map(Heard::ByProgram),
+        (Some(Backing::Device(_)), Crossing::Host(_)) => Some(Heard::ByGraph),
         _ => None,
     }
 }

@@ -290,11 +290,8 @@ impl Body for Port {
             if spec.zero_copy.is_some() {
                 return Err(only("spec.zeroCopy"));
             }
-            if spec.punt == Punt::Kernel {
-                return Err(Invalid::at(
-                    "spec.punt",
-                    "`kernel` is for driver xdp only; expected `none` or `tap`",
-                ));
+            if spec.punt != Punt::None {
+                return Err(Invalid::at("spec.punt", "is for driver xdp only; expected `none`"));
             }
         }
         check_vlan(spec)?;

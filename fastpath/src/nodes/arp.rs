@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::events::{Event, Events};
-use crate::interfaces::{Interfaces, shares_prefix};
+use crate::interfaces::{Interface, Interfaces, shares_prefix};
 use crate::labels;
 use crate::node::{Node, Turn};
 use crate::nodes::proxy::Ways;
@@ -17,6 +17,7 @@ labels! {
     pub enum Next {
         Answer = "answer",
         Learnt = "learnt",
+        Punt = "for-host",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -52,7 +53,14 @@ impl Node for Arp {
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let (interfaces, events, ways) = (self.interfaces.refresh(), &self.events, &mut self.ways);
-        batch.each(|mut packet| handle(interfaces, events, ways, &mut packet));
+        batch.each(|mut packet| {
+            let port = packet.meta.port;
+            match handle(interfaces, events, ways, &mut packet) {
+                // The host asks and listens as well.
+                Ok(Next::Learnt) | Err(_) if interfaces.get(port).is_some_and(Interface::has_host) => Ok(Next::Punt),
+                done => done,
+            }
+        });
     }
 }
 

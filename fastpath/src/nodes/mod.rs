@@ -15,6 +15,7 @@ pub mod police;
 pub mod port_in;
 pub mod port_out;
 pub mod proxy;
+pub mod punt;
 pub mod reject;
 pub mod resume;
 pub mod reverse_path;

@@ -21,6 +21,7 @@ labels! {
     pub enum Next {
         Answer = "answer",
         Learnt = "learnt",
+        Punt = "for-host",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -64,7 +65,11 @@ impl Node for Ndp {
         let (interfaces, events, ways) = (self.interfaces.refresh(), &self.events, &mut self.ways);
         batch.each(|mut packet| {
             let interface = interfaces.get(packet.meta.port).ok_or(Drop::NotForUs)?;
-            handle(interface, events, ways, &mut packet)
+            match handle(interface, events, ways, &mut packet) {
+                // The host asks and listens as well.
+                Ok(Next::Learnt) | Err(_) if interface.has_host() => Ok(Next::Punt),
+                done => done,
+            }
         });
     }
 }

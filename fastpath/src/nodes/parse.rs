@@ -3,6 +3,8 @@
 //! After it headers are valid: the packet is as long as IP says (padding is cut off), options and extension headers are
 //! walked, addresses are of the right kind. IPv4: RFC 1812 sections 5.2.2 and 5.3.7; IPv6: RFC 8200, RFC 4291.
 
+mod divide;
+
 use crate::batch::Batch;
 use crate::interfaces::{Interfaces, OwnAddresses, ReversePath};
 use crate::labels;
@@ -10,11 +12,13 @@ use crate::meta::{Endpoint, Flags, Meta, PortId, VrfId};
 use crate::node::{Node, Turn};
 use crate::packet::Packet;
 use crate::publish::Reader;
+use crate::punt::Crossing;
 use crate::trace::Seen;
 use crate::vlan;
 use crate::wire::ipv4::BadOptions;
 use crate::wire::ipv6::BadChain;
 use crate::wire::{ethernet, icmp, ipv4, ipv6, protocol};
+use divide::divide;
 use zerocopy::FromBytes;
 
 labels! {
@@ -26,6 +30,7 @@ labels! {
         Ndp = "ndp",
         Check = "reverse-path",
         Police = "limited",
+        Punt = "for-host",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -69,6 +74,7 @@ impl Parse {
 struct Receiver<'a> {
     port: PortId,
     own: &'a OwnAddresses,
+    crossing: &'a Crossing,
     is_vlan: bool,
     /// See [`link_address`].
     mac: u64,
@@ -93,6 +99,7 @@ impl Node for Parse {
                     port,
                     mac: link_address(&interface.mac),
                     own: &interfaces.own,
+                    crossing: &interface.crossing,
                     is_vlan: interface.is_vlan,
                     vrf: interface.vrf,
                     next: match interface.reverse_path {
@@ -105,7 +112,8 @@ impl Node for Parse {
                 });
             }
             match &receiver {
-                Some(receiver) => parse(receiver, packet),
+                Some(receiver) if matches!(receiver.crossing, Crossing::Nobody) => parse(receiver, packet),
+                Some(receiver) => divide(receiver, packet),
                 None => Err(Drop::UnknownPort),
             }
         });

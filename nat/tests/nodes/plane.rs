@@ -256,6 +256,7 @@ fn graph(
     graph.connect(parse, parse::Next::Ndp, consumed);
     graph.connect(parse, parse::Next::Check, consumed);
     graph.connect(parse, parse::Next::Police, consumed);
+    graph.connect(parse, parse::Next::Punt, consumed);
     let fragment_ports = graph.node(FragmentPorts);
     let gather = graph.sink(Gather);
     graph.source(Gathered::default(), fragment_ports);

@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// Everything that the host does with its uplink by itself.
-    fn host_is_there(&self) {
+    pub fn host_is_there(&self) {
         for (from, to, name) in [
             (&self.world, "10.4.0.1:8080", "host"),
             (&self.world, "[fd00:4::1]:8080", "host"),
@@ -84,7 +84,7 @@ impl Node {
 }
 
 /// What a server says.
-fn ask(from: &Host, to: &str) -> Option<String> {
+pub(super) fn ask(from: &Host, to: &str) -> Option<String> {
     let answer = from
         .run(["curl", "-sS", "-g", "--max-time", "2", &format!("http://{to}/")])
         .ok()?;

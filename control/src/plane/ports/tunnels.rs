@@ -40,6 +40,7 @@ impl Ports {
             mode: String::new(),
             running: true,
             why: None,
+            crossing: Default::default(),
             counters: vec![],
             closed: 0,
         });
