@@ -1,5 +1,5 @@
 //! Routes that the kernel teaches: those of its main table that leave by the device of a port that shares it with the
-//! kernel (`punt: kernel`) are the plane's as well, in the port's table.
+//! kernel (`punt: kernel`), or by the TAP in its place (`punt: tap`), are the plane's as well, in the port's table.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -102,7 +102,7 @@ impl State {
             Some(Backing::Device(device)) if device.claims().is_some() => {
                 Some((device.ifindex(), port.id, self.vrf(&port.spec.vrf)))
             }
-            _ => None,
+            _ => Some((self.hosts.tap_index(port.id)?, port.id, self.vrf(&port.spec.vrf))),
         });
         let learners: Vec<_> = learners.collect();
         if learners != self.learning.ports {

@@ -71,6 +71,17 @@ fn learnt(margay: &Margay) -> BTreeMap<String, Value> {
 #[test]
 fn bgp_of_the_host_tells_the_plane_where_to_send() {
     need!("ping", "curl", "python3", "bird", "birdc");
+    bgp_goes_both_ways(Node::start);
+}
+
+#[test]
+fn bgp_of_a_host_behind_a_tap_tells_the_plane_where_to_send() {
+    need!("ping", "curl", "python3", "bird", "birdc");
+    bgp_goes_both_ways(Node::start_with_tap);
+}
+
+/// The session is the host's; by its device, or by the TAP in its place.
+fn bgp_goes_both_ways(start: fn(&Node) -> Margay) {
     let node = Node::new();
     let (router, world, pod) = (&node.net.router, &node.world, &node.net.left);
     shell(
@@ -78,7 +89,7 @@ fn bgp_of_the_host_tells_the_plane_where_to_send() {
         "ip route del 10.1.0.0/24; ip -6 route del fd00:1::/64; \
          ip address add 10.77.0.1/32 dev lo; ip -6 address add fd00:77::1/128 dev lo nodad",
     );
-    let margay = node.start();
+    let margay = start(&node);
     assert!(!ping(pod, "10.77.0.1"));
     let (ours, theirs) = (("10.4.0.1", 65001), ("10.4.0.2", 65002));
     let told = ["10.77.0.0/16", "fd00:77::/64"];
