@@ -24,9 +24,11 @@ pub(super) fn warnings(store: &Store, plan: &Plan) -> Vec<String> {
     for (port, (port_changes, resource)) in &ports {
         let Resource::Port(object) = resource else { continue };
         let spec = &object.body.spec;
-        if spec.punt != Punt::Kernel {
-            continue;
-        }
+        let punt = match spec.punt {
+            Punt::None => continue,
+            Punt::Kernel => "kernel",
+            Punt::Tap => "tap",
+        };
         for (endpoint, (changes, resource)) in &endpoints {
             let Resource::HostEndpoint(object) = resource else {
                 continue;
@@ -35,7 +37,7 @@ pub(super) fn warnings(store: &Store, plan: &Plan) -> Vec<String> {
             let here = host.node.is_none() || store.node.is_none() || host.node == store.node;
             if (*changes || *port_changes) && here && is_of(host, &port.name, spec) {
                 warnings.push(format!(
-                    "{endpoint} does not protect the host itself on {port}, which has `punt: kernel`: what is for the host is \
+                    "{endpoint} does not protect the host itself on {port}, which has `punt: {punt}`: what is for the host is \
                      judged by its own filter, as nft(8), alone; policy is asked of what the data plane forwards"
                 ));
             }
