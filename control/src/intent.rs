@@ -7,13 +7,16 @@ use utoipa::ToSchema;
 
 use crate::api::Plane;
 use crate::refusal::Refusal;
-use crate::store::{Change, Planned, Request, Store};
+use crate::resource::Kind;
+use crate::store::{Change, Plan, Planned, Request, Store};
 
 /// What the user wants, and the plane that does it.
 pub struct Intent {
     store: RwLock<Store>,
     /// Requests are carried out one after the other; who only reads does not wait for them.
     turn: Mutex<()>,
+    /// Whether policy comes from Felix, and from nowhere else.
+    driven: bool,
     plane: Arc<dyn Plane>,
 }
 
@@ -45,6 +48,7 @@ impl Intent {
         Self {
             store: RwLock::default(),
             turn: Mutex::default(),
+            driven: false,
             plane,
         }
     }
@@ -55,6 +59,11 @@ impl Intent {
             store: RwLock::new(Store::on_node(name)),
             ..Self::new(plane)
         }
+    }
+
+    /// The same where Felix says the policy: resources of policy are refused.
+    pub fn driven_by_felix(self) -> Self {
+        Self { driven: true, ..self }
     }
 
     /// The plane itself.
@@ -71,6 +80,9 @@ impl Intent {
     pub fn carry_out(&self, request: Request) -> Result<Outcome, Refusal> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.store().plan(request)?;
+        if self.driven {
+            leave_to_felix(&plan)?;
+        }
         if !plan.is_empty() {
             self.plane.apply(&plan)?;
             self.store.write().unwrap_or_else(PoisonError::into_inner).commit(&plan);
@@ -80,6 +92,37 @@ impl Intent {
             results: plan.changes.into_iter().map(Applied::from).collect(),
             warnings: plan.warnings,
         })
+    }
+}
+
+/// Two who say what policy there is would undo each other's.
+fn leave_to_felix(plan: &Plan) -> Result<(), Refusal> {
+    let is_policy = |planned: &&Planned| {
+        matches!(
+            planned.key.kind,
+            Kind::Tier
+                | Kind::NetworkPolicy
+                | Kind::GlobalNetworkPolicy
+                | Kind::StagedNetworkPolicy
+                | Kind::StagedGlobalNetworkPolicy
+                | Kind::StagedKubernetesNetworkPolicy
+                | Kind::KubernetesNetworkPolicy
+                | Kind::NetworkSet
+                | Kind::GlobalNetworkSet
+                | Kind::WorkloadEndpoint
+                | Kind::HostEndpoint
+                | Kind::Profile
+                | Kind::Namespace
+                | Kind::ServiceAccount
+                | Kind::IpPool
+        )
+    };
+    match plan.changes.iter().find(is_policy) {
+        None => Ok(()),
+        Some(planned) => Err(Refusal::of_document(
+            &planned.origin,
+            "policy comes from Felix here (`margay run --felix`); apply this to Calico instead",
+        )),
     }
 }
 

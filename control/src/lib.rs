@@ -5,6 +5,7 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod connections;
+pub mod felix;
 pub mod flow_logs;
 pub mod intent;
 pub mod kernel_routes;

@@ -170,6 +170,8 @@ struct State {
     learning: learn::Learning,
     policing: qos::Policing,
     policy: Enforcement,
+    /// Whether policy comes from Felix.
+    driven: bool,
     flow_logs: Arc<FlowLogs>,
     agent: Agent,
     trace: Trace,
@@ -258,6 +260,7 @@ impl State {
             hosts: ports::Hosts::default(),
             policing: qos::Policing::default(),
             policy,
+            driven: false,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
             armed: capture::Armed::default(),

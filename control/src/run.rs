@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::Plane;
 use crate::cli::read_files;
+use crate::felix::{self, Driver, Felix};
 use crate::intent::Intent;
 use crate::links;
 use crate::plane::{DataPlane, PlaneOptions};
@@ -54,6 +55,17 @@ pub struct RunOptions {
     /// A file to write flow logs to, too; put aside at 64 MiB, the last four of them are kept
     #[arg(long, value_name = "FILE", env = "MARGAY_FLOW_LOG")]
     pub flow_log: Option<PathBuf>,
+    /// Let Calico's Felix say what policy there is; it is heard on this Unix socket
+    #[arg(long, value_name = "PATH", env = "MARGAY_FELIX", num_args = 0..=1, default_missing_value = felix::SOCKET)]
+    pub felix: Option<PathBuf>,
+    /// The folder that keeps the keys of this node, by which Felix has traffic between nodes encrypted
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "MARGAY_FELIX_KEYS",
+        default_value = "/var/lib/margay"
+    )]
+    pub felix_keys: PathBuf,
     /// A TCP address to serve /metrics on
     #[arg(long, value_name = "ADDRESS:PORT", env = "MARGAY_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -105,6 +117,8 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     let mut stop = Stop::listen().map_err(|error| start(format!("cannot listen to signals: {error}")))?;
     let server = Server::bind(&options.socket, options.metrics, Limits::default());
     let server = server.map_err(|error| start(error.to_string()))?;
+    let felix = options.felix.as_deref().map(Felix::bind).transpose();
+    let felix = felix.map_err(|error| start(error.to_string()))?;
     let plane_options = PlaneOptions {
         frames: options.frames,
         flows: options.flows,
@@ -135,7 +149,16 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
         Some(name) => Intent::on_node(plane.clone(), name),
         None => Intent::new(plane.clone()),
     };
-    let intent = Arc::new(intent);
+    let intent = Arc::new(match felix {
+        Some(_) => intent.driven_by_felix(),
+        None => intent,
+    });
+    // Before the first port is there, so that it is closed.
+    let felix = felix.map(|felix| {
+        let node = plane_options.place.node.clone();
+        let driver = Driver::new(plane.clone(), intent.clone(), node, options.felix_keys.clone());
+        (felix, driver)
+    });
     if !documents.is_empty() {
         let applied = intent.carry_out(Request::Apply(documents));
         applied.map_err(|refusal| start(refusal.to_string()))?;
@@ -143,6 +166,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     let links = links::watch().map_err(|error| start(format!("cannot watch network devices: {error}")))?;
     let watching = tokio::spawn(follow(links, plane.clone()));
     let learning = tokio::spawn(plane.kernel_routes().follow());
+    let listening = felix.map(|(felix, driver)| tokio::spawn(felix.serve(driver)));
     let announcing = tokio::spawn(announce_when_ready(plane.clone()));
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(intent, async {
@@ -152,6 +176,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
     watching.abort();
     learning.abort();
     announcing.abort();
+    listening.inspect(|listening| listening.abort());
     let _ = finish.send(());
     // Workers end, sockets close, devices are left as they were found.
     let stopping = tokio::task::spawn_blocking(move || plane.shut_down());

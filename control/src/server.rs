@@ -33,6 +33,7 @@ pub use explain::ExplainRequest;
 pub use flows::DeletedFlows;
 pub use routes::{ApplyAnswer, File, Files, Health, TraceRequest, openapi};
 pub use socket::BindError;
+pub(crate) use socket::bind_unix;
 
 /// How long what is being answered may go on once the server stops.
 const LAST_WORDS: Duration = Duration::from_millis(300);

@@ -5,6 +5,7 @@ mod capture;
 mod client;
 mod completion;
 mod explain;
+mod felix;
 mod files;
 mod flows;
 mod get;
@@ -48,6 +49,8 @@ struct CommandLine {
 enum Command {
     /// Run the data plane in the foreground
     Run(RunOptions),
+    /// Carry what Calico's Felix says, which starts this as its driver, to a running data plane
+    Felix(felix::Felix),
     /// Make resources what files say, all or nothing
     Apply(apply::Apply),
     /// Remove resources, all or nothing
@@ -114,7 +117,7 @@ enum Error {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let command = match CommandLine::try_parse() {
+    let command = match CommandLine::try_parse_from(felix::arguments(std::env::args_os())) {
         Ok(CommandLine { command }) => command,
         Err(error) => {
             // Help for a program that was closed is not worth a word.
@@ -137,6 +140,7 @@ fn carry_out(command: Command) -> Result<(), Error> {
             RunError::Start(message) => Error::Usage(message),
             RunError::Failed(message) => Error::Failed(message),
         }),
+        Command::Felix(command) => command.carry_out(),
         Command::Apply(command) => command.carry_out(),
         Command::Delete(command) => command.carry_out(),
         Command::Get(command) => command.carry_out(),

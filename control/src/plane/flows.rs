@@ -26,6 +26,7 @@ use super::static_nat::StaticNat;
 use super::views::Views;
 use super::{PlaneOptions, State};
 use crate::connections::{Connections, Hands};
+use crate::program::felix::{IpamPoolUpdate, ToDataplane};
 use crate::program::services::Front;
 use crate::resource::{Kind, PortRange, PortSpec, ProxyArp, Resource, SourceNatSpec};
 use crate::show::memory::MemoryView;
@@ -41,6 +42,8 @@ pub(super) struct Flows {
     sources: BTreeMap<String, SourceNatSpec>,
     /// Who has an address of its own outside.
     pub static_nat: StaticNat,
+    /// The pools that Felix tells of, by name.
+    pools: BTreeMap<String, (IpNet, bool)>,
     /// Whether what leaves a pool gets another source.
     outgoing: bool,
     /// Whether the table has its memory.
@@ -70,6 +73,7 @@ impl Flows {
             rules: Publisher::new(Rules::default()),
             sources: BTreeMap::new(),
             static_nat: StaticNat::default(),
+            pools: BTreeMap::new(),
             outgoing: false,
             backed: false,
         })
@@ -105,6 +109,27 @@ impl Flows {
         let ranges = self.sources.values().map(|spec| spec.ports.0.clone());
         // A rule that does not reach into ours has its own way, see `Pool::shared`.
         ranges.filter(|range| range.end() < SHARED_PORTS.start())
+    }
+
+    /// Takes a message. Whether it changes a pool: most say nothing of them.
+    pub fn receive_pool(&mut self, message: &ToDataplane) -> bool {
+        match message {
+            ToDataplane::IpamPoolUpdate(IpamPoolUpdate { id, cidr, masquerade }) => match cidr.parse::<IpNet>() {
+                Ok(net) => {
+                    let pool = (net.trunc(), *masquerade);
+                    self.pools.insert(id.clone(), pool) != Some(pool)
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "pool {id}: `{}` is no prefix; the pool is left out",
+                        cidr.escape_debug()
+                    );
+                    self.pools.remove(id).is_some()
+                }
+            },
+            ToDataplane::IpamPoolRemove(id) => self.pools.remove(id).is_some(),
+            _ => false,
+        }
     }
 
     pub fn reclaim(&mut self, now: Tick) {
@@ -232,7 +257,12 @@ impl State {
             ports: spec.ports.0.clone(),
         });
         // What is written about an address comes before what holds for its pool.
-        let pools = self.agent.pools();
+        let pools: Vec<_> = self
+            .agent
+            .pools()
+            .into_iter()
+            .chain(self.flows.pools.values().copied())
+            .collect();
         let outgoing = outgoing(&pools);
         let is_outgoing = outgoing.is_some();
         let near = pools.iter().map(|(net, _)| Prefix::new(net.addr(), net.prefix_len()));

@@ -48,16 +48,21 @@ impl State {
     pub(super) fn tell_resources(&mut self, plan: &Plan) {
         self.flow_logs.learn(plan);
         let messages = self.agent.apply(plan);
-        self.policy.expect(self.agent.has_endpoints());
+        self.policy.expect(self.driven || self.agent.has_endpoints());
         self.tell(messages);
     }
 
     /// Takes messages, and puts what follows from all of them into force at once.
     pub(super) fn tell(&mut self, messages: Vec<ToDataplane>) {
         self.policy.set_now_ns(self.now_ns());
+        let mut pools_changed = false;
         for message in messages {
+            pools_changed |= self.flows.receive_pool(&message);
             self.flows.static_nat.receive(&message);
             self.policy.receive(message);
+        }
+        if pools_changed {
+            self.publish_flows();
         }
         self.place_static_nat();
         if self.policy.publish() {
@@ -121,6 +126,14 @@ impl Views<'_> {
 }
 
 impl DataPlane {
+    /// Somebody else says what policy there is: from now on what nobody described is closed.
+    pub fn expect_policy(&self) {
+        let mut state = self.shared.lock();
+        state.driven = true;
+        state.policy.expect(true);
+        state.tell(vec![]);
+    }
+
     /// Takes messages, and puts what follows from all of them into force at once: workers judge a packet by all of it,
     /// or by nothing of it.
     pub fn tell(&self, messages: Vec<ToDataplane>) {

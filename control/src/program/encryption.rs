@@ -164,6 +164,11 @@ impl Encryption {
         step
     }
 
+    /// Who is told the keys is another now, and is told them again.
+    pub fn forget_reported(&mut self) {
+        self.families.iter_mut().for_each(|family| family.reported = None);
+    }
+
     /// The plane has carried a plan out: the next one starts from there.
     pub fn done(&mut self, plan: &Plan) {
         for planned in &plan.changes {

@@ -1,4 +1,4 @@
-//! Messages of Felix's data-plane protocol, as far as encryption and policy need them. Names of messages and fields are
+//! Messages of Felix's data-plane protocol, as far as encryption, policy and outgoing NAT need them. Names of messages and fields are
 //! those of `felix/proto/felixbackend.proto` (Calico); the frames around them are read elsewhere.
 
 mod policy;
@@ -60,6 +60,10 @@ pub enum ToDataplane {
     HostEndpointUpdate(HostEndpointUpdate),
     /// The endpoint of this name is gone.
     HostEndpointRemove(String),
+    /// See [`IpamPoolUpdate`].
+    IpamPoolUpdate(IpamPoolUpdate),
+    /// The pool of this name is gone.
+    IpamPoolRemove(String),
 }
 
 /// Settings.
@@ -67,6 +71,17 @@ pub enum ToDataplane {
 pub struct ConfigUpdate {
     /// By the names that Felix's documentation has.
     pub config: BTreeMap<String, String>,
+}
+
+/// Where addresses of workloads come from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IpamPoolUpdate {
+    /// Its name.
+    pub id: String,
+    /// All of its addresses.
+    pub cidr: String,
+    /// What leaves it for an address in no pool gets the address of the host.
+    pub masquerade: bool,
 }
 
 /// What a node is known by over IPv4.

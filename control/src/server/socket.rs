@@ -43,7 +43,7 @@ pub enum BindError {
 }
 
 /// A listener at `path` with mode 0660. Makes the folder it is in.
-pub(super) fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+pub(crate) fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
     let refuse = |error| BindError::Unix {
         path: path.to_owned(),
         error,
