@@ -33,6 +33,8 @@ pub const SOCKET: &str = "/run/margay/felix.sock";
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Bytes of messages that become one update at most, where they come together.
 const TOGETHER: usize = 4 << 20;
+/// Room for what is read at once.
+const PIECE: usize = 1 << 16;
 
 /// A socket for Felix, that nobody listens to yet.
 pub struct Felix {
@@ -128,6 +130,7 @@ fn receive(stream: &UnixStream, frames: &mut Frames) -> std::io::Result<bool> {
     let bytes = frames.bytes();
     let mut taken = 0;
     while taken < TOGETHER {
+        bytes.reserve(PIECE);
         match stream.try_read_buf(bytes) {
             Ok(0) => return Ok(false),
             Ok(count) => taken += count,

@@ -170,8 +170,6 @@ struct State {
     learning: learn::Learning,
     policing: qos::Policing,
     policy: Enforcement,
-    /// Whether policy comes from Felix.
-    driven: bool,
     flow_logs: Arc<FlowLogs>,
     agent: Agent,
     trace: Trace,
@@ -260,7 +258,6 @@ impl State {
             hosts: ports::Hosts::default(),
             policing: qos::Policing::default(),
             policy,
-            driven: false,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
             armed: capture::Armed::default(),

@@ -112,6 +112,15 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     result
 }
 
+/// Where the plane runs.
+fn place(options: &RunOptions) -> Place {
+    Place {
+        node: options.node_name.clone().unwrap_or_else(host_name),
+        named: options.node_name.is_some(),
+        zone: options.zone.clone(),
+    }
+}
+
 async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Document>) -> Result<(), RunError> {
     let start = |message: String| RunError::Start(message);
     let mut stop = Stop::listen().map_err(|error| start(format!("cannot listen to signals: {error}")))?;
@@ -127,11 +136,7 @@ async fn serve(options: RunOptions, cores: Vec<Option<usize>>, documents: Vec<Do
             Idle::Spin => worker::Idle::Spin,
             Idle::Adaptive => worker::Idle::Adaptive,
         },
-        place: Place {
-            node: options.node_name.clone().unwrap_or_else(host_name),
-            named: options.node_name.is_some(),
-            zone: options.zone.clone(),
-        },
+        place: place(&options),
     };
     let plane = DataPlane::start(&plane_options).map_err(|error| start(error.to_string()))?;
     if let Some(path) = &options.flow_log {

@@ -140,7 +140,7 @@ impl Driver {
             none => {
                 let key = |file: &str| OwnKey::keep(self.keys.join(file));
                 let made = std::fs::create_dir_all(&self.keys).map_err(|error| error.to_string());
-                let keys = made.and_then(|()| Ok([key("felix-v4.key"), key("felix-v6.key")]));
+                let keys = made.map(|()| [key("felix-v4.key"), key("felix-v6.key")]);
                 let keys = keys.and_then(|[v4, v6]| match (v4, v6) {
                     (Ok(v4), Ok(v6)) => Ok([v4, v6]),
                     (Err(error), _) | (_, Err(error)) => Err(error.to_string()),

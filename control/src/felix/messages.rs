@@ -55,8 +55,6 @@ pub fn read(bytes: &[u8]) -> Result<Heard, MessageError> {
 
 fn heard(payload: To) -> Result<Heard, MessageError> {
     use ToDataplane as Told;
-    let node = |named: wire::Named| HostMetadataRemove { hostname: named.id };
-    let key = |named: wire::Named| WireguardEndpointRemove { hostname: named.id };
     let told = match payload {
         To::InSync(_) => Told::InSync,
         To::ConfigUpdate(update) => Told::ConfigUpdate(ConfigUpdate {
@@ -85,6 +83,17 @@ fn heard(payload: To) -> Result<Heard, MessageError> {
             endpoint: update.endpoint.unwrap_or_default().into(),
         }),
         To::HostEndpointRemove(gone) => Told::HostEndpointRemove(known(gone.id, "HostEndpointRemove")?.endpoint_id),
+        payload => return Ok(network(payload)),
+    };
+    Ok(Heard::Told(Box::new(told)))
+}
+
+/// Pools, nodes and routes; what is left is not used.
+fn network(payload: To) -> Heard {
+    use ToDataplane as Told;
+    let node = |named: wire::Named| HostMetadataRemove { hostname: named.id };
+    let key = |named: wire::Named| WireguardEndpointRemove { hostname: named.id };
+    let told = match payload {
         To::IpamPoolUpdate(update) => {
             let pool = update.pool.unwrap_or_default();
             Told::IpamPoolUpdate(IpamPoolUpdate {
@@ -129,9 +138,9 @@ fn heard(payload: To) -> Result<Heard, MessageError> {
             interface_ipv6_addr: node.interface_addr,
         }),
         To::WireguardEndpointV6Remove(gone) => Told::WireguardEndpointV6Remove(key(gone)),
-        other => return Ok(Heard::Unused(unused(&other))),
+        other => return Heard::Unused(unused(&other)),
     };
-    Ok(Heard::Told(Box::new(told)))
+    Heard::Told(Box::new(told))
 }
 
 /// The names of messages that the plane has no use for; docs/felix.md says why.

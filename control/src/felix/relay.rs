@@ -1,14 +1,17 @@
 //! What Felix starts as its driver: a pair of pipes on one side, the socket of the plane on the other, and bytes between.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 /// Where Felix writes and reads: descriptors 3 and 4 of the process that it starts.
 const PIPES: [&str; 2] = ["/proc/self/fd/3", "/proc/self/fd/4"];
+/// Bytes that are carried at once.
+const BUFFER: usize = 1 << 16;
 
 /// Why it ended before Felix did.
 #[derive(Debug, thiserror::Error)]
@@ -56,37 +59,54 @@ pub fn relay(socket: &Path) -> Result<(), RelayError> {
         error,
     })?;
     let there = plane.try_clone().map_err(RelayError::Broken)?;
+    let has_gone = Arc::new(AtomicBool::new(false));
     let (end, ended) = mpsc::channel();
-    let felix_ended = end.clone();
-    let carry = move || {
-        let carried = say(from_felix, &there);
+    let (failed, gone) = (end.clone(), has_gone.clone());
+    let ask = move || match say(from_felix, &there, &gone) {
+        // What was said is still to be heard.
+        Ok(()) => {}
         // Nobody waits where the other side has ended.
-        let _ = felix_ended.send(carried);
+        Err(error) => drop(failed.send(Err(error))),
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-    thread("to-plane").spawn(carry).map_err(RelayError::Thread)?;
-    let answer = move || {
-        let _ = end.send(hear(plane, to_felix));
-    };
+    thread("to-plane").spawn(ask).map_err(RelayError::Thread)?;
+    let answer = move || drop(end.send(hear(plane, to_felix, &has_gone)));
     thread("to-felix").spawn(answer).map_err(RelayError::Thread)?;
     ended.recv().unwrap_or(Err(RelayError::Dismissed))
 }
 
 /// Until Felix has nothing more to say.
-fn say(mut from_felix: File, mut plane: &UnixStream) -> Result<(), RelayError> {
-    match io::copy(&mut from_felix, &mut plane) {
-        // What was said is still heard; nobody reads the answers.
-        Ok(_) => plane.shutdown(Shutdown::Write).map_err(RelayError::Broken),
+fn say(from_felix: File, mut plane: &UnixStream, has_gone: &AtomicBool) -> Result<(), RelayError> {
+    match copy(from_felix, &mut plane) {
+        Ok(()) => {
+            has_gone.store(true, Ordering::Release);
+            plane.shutdown(Shutdown::Write).map_err(RelayError::Broken)
+        }
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(RelayError::Dismissed),
         Err(error) => Err(RelayError::Broken(error)),
     }
 }
 
 /// Until the plane ends it, or Felix does not listen any more.
-fn hear(mut plane: UnixStream, mut to_felix: File) -> Result<(), RelayError> {
-    match io::copy(&mut plane, &mut to_felix) {
-        Ok(_) => Err(RelayError::Dismissed),
+fn hear(plane: UnixStream, to_felix: File, has_gone: &AtomicBool) -> Result<(), RelayError> {
+    match copy(plane, to_felix) {
+        Ok(()) if has_gone.load(Ordering::Acquire) => Ok(()),
+        Ok(()) => Err(RelayError::Dismissed),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(RelayError::Broken(error)),
+    }
+}
+
+/// Not `io::copy`: it splices, and a pipe is locked while splice waits for more to put into it, so that nobody can read
+/// what is there already.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }

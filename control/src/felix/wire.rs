@@ -23,6 +23,7 @@ pub struct ToDataplane {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[allow(clippy::large_enum_variant, reason = "it lives for the length of one call")]
 pub enum To {
     #[prost(message, tag = "1")]
     InSync(Empty),
@@ -111,6 +112,7 @@ pub struct FromDataplane {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[allow(clippy::large_enum_variant, reason = "it lives for the length of one call")]
 pub enum From {
     #[prost(message, tag = "3")]
     ProcessStatusUpdate(ProcessStatusUpdate),

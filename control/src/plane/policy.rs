@@ -48,7 +48,7 @@ impl State {
     pub(super) fn tell_resources(&mut self, plan: &Plan) {
         self.flow_logs.learn(plan);
         let messages = self.agent.apply(plan);
-        self.policy.expect(self.driven || self.agent.has_endpoints());
+        self.policy.expect(self.agent.has_endpoints());
         self.tell(messages);
     }
 
@@ -129,8 +129,7 @@ impl DataPlane {
     /// Somebody else says what policy there is: from now on what nobody described is closed.
     pub fn expect_policy(&self) {
         let mut state = self.shared.lock();
-        state.driven = true;
-        state.policy.expect(true);
+        state.policy.expect_always();
         state.tell(vec![]);
     }
 

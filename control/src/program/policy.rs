@@ -52,9 +52,11 @@ pub struct Enforcement {
     sets: Sets,
     book: Book,
     ports: Ports,
-    /// Something is to be published.
     /// Whether there is policy though no endpoint is told of.
     expected: bool,
+    /// Whether that holds whatever resources say.
+    always: bool,
+    /// Something is to be published.
     changed: bool,
     /// How often something was put into force.
     publications: u64,
@@ -124,6 +126,7 @@ impl Enforcement {
             book: Book::default(),
             ports: Ports::default(),
             expected: false,
+            always: false,
             changed: false,
             publications: 0,
             reports: Mutex::default(),
@@ -172,13 +175,19 @@ impl Enforcement {
     }
 
     fn is_wanted(&self) -> bool {
-        self.expected || self.ports.any_endpoint()
+        self.always || self.expected || self.ports.any_endpoint()
     }
 
     /// There is policy even where no endpoint here is known: what nobody described is closed.
     pub fn expect(&mut self, expected: bool) {
         self.changed |= self.expected != expected;
         self.expected = expected;
+    }
+
+    /// From now on there is policy, whoever is known: somebody else than our own agent says what it is.
+    pub fn expect_always(&mut self) {
+        self.changed |= !self.always;
+        self.always = true;
     }
 
     /// Takes a message. What it says counts from the next [`publish`](Self::publish) on.

@@ -2,6 +2,7 @@
 
 mod bad;
 mod bounds;
+mod felix;
 mod good;
 mod limits;
 mod plans;
