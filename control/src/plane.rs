@@ -181,6 +181,12 @@ fn fail(what: &str) -> impl Fn(&dyn std::fmt::Display) -> StartError {
     move |error| StartError(format!("{what}: {error}"))
 }
 
+/// Control's own way into the graph.
+fn post(workers: &mut Workers, pool: &Arc<Pool>) -> Option<Post> {
+    let (ring, waker) = workers.take_originate(0)?;
+    Some(Post::new(pool.frames(), ring, waker))
+}
+
 /// Memory that was asked for, or why it cannot be had.
 fn reserved<T, E: std::fmt::Display>(memory: Result<T, E>, holds: &str) -> Result<T, StartError> {
     memory.map_err(|error| fail(&format!("cannot reserve memory for {holds}"))(&error))
@@ -222,14 +228,12 @@ impl State {
             },
         };
         let (mut workers, manual_workers) = Workers::start(&ground, options, manual).map_err(StartError)?;
-        let post = workers
-            .take_originate(0)
-            .map(|(ring, waker)| Post::new(pool.frames(), ring, waker));
         let state = Self {
             clock,
             start: Calibration::begin(),
             manual_ns: manual.then_some(0),
             umem,
+            post: post(&mut workers, &pool),
             frames: pool.frames(),
             pool,
             forwarding,
@@ -237,7 +241,6 @@ impl State {
             wireguard,
             tunnels: Tunnels::new(allowed, options.cores.len()),
             mailbox: wakes.mailbox,
-            post,
             allowed: AllowedRoutes::new(),
             balancing,
             rib,

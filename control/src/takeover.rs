@@ -70,9 +70,11 @@ pub struct Takeover {
     tap_index: u32,
 }
 
+/// One of the things that are done.
+type Step = fn(&mut Takeover, &Kernel) -> Result<(), TakeoverError>;
+
 /// What is done after the record is written, in order.
-const STEPS: [fn(&mut Takeover, &Kernel) -> Result<(), TakeoverError>; 4] =
-    [Takeover::rename, Takeover::make_tap, Takeover::undress, Takeover::dress];
+const STEPS: [Step; 4] = [Takeover::rename, Takeover::make_tap, Takeover::undress, Takeover::dress];
 
 /// Puts a TAP in place of `device`, with a number of queues and an MTU in bytes; what is needed to put the device back is kept in `folder`.
 ///

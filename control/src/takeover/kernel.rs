@@ -278,7 +278,9 @@ fn replayed(mut route: RouteMessage, (from, to): (u32, u32)) -> RouteMessage {
     let attributes = std::mem::take(&mut route.attributes);
     let kept = attributes.into_iter().filter_map(|attribute| match attribute {
         // A route that a router advertised goes on to expire.
-        RouteAttribute::CacheInfo(known) => (known.expires > 0).then(|| RouteAttribute::Expires(known.expires / TICKS)),
+        RouteAttribute::CacheInfo(known) => {
+            (known.expires > 0).then_some(RouteAttribute::Expires(known.expires / TICKS))
+        }
         RouteAttribute::Other(other) if other.kind() == NEXT_HOP_ID => None,
         RouteAttribute::Oif(oif) => Some(RouteAttribute::Oif(moved(oif, (from, to)))),
         RouteAttribute::MultiPath(hops) => {
