@@ -170,6 +170,7 @@ fn book(services: u32) -> Book {
             sources: Arc::new([]),
             masquerade: false,
             silent: false,
+            direct: None,
         };
         let address = IpAddr::from((SERVICES + n).to_be_bytes());
         book.set_frontend(Frontend::at(VRF, address, protocol::UDP, 53), lead);

@@ -147,6 +147,7 @@ fn choices(services: u32) -> Vec<f64> {
             sources: Arc::new([]),
             masquerade: false,
             silent: false,
+            direct: None,
         };
         book.set_frontend(Frontend::at(VRF, address(n).into(), protocol::TCP, 80), lead);
     }

@@ -75,6 +75,9 @@ pub struct Lead {
     pub masquerade: bool,
     /// Whether connections are dropped in silence while there is no backend: some other node has one.
     pub silent: bool,
+    /// Where backends on other nodes answer clients directly: the pool of this node's own, which get what comes from
+    /// another node.
+    pub direct: Option<PoolId>,
 }
 
 /// Addresses with the same first bits.

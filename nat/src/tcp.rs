@@ -21,6 +21,15 @@ const REACH_SHIFT: u32 = 8;
 const NO_SCALE: u16 = 15;
 const SCALE_MAX: u8 = 14;
 
+/// Only a side that is never heard has this reach: it takes 30 bits to write the largest window.
+const UNHEARD_REACH: u16 = 31 << REACH_SHIFT;
+/// The side of a server that answers past us: it is taken to do what the client believes that it did. It completes the
+/// handshake and is done as soon as the client is.
+pub const UNHEARD: Mark = Mark {
+    bits: SYN | ACK | FIN | UNHEARD_REACH,
+    number: 0,
+};
+
 /// What a segment may be from the end of its side to be believed without a look at the window that the other granted.
 const NEAR: u32 = 1 << 16;
 /// Data of a first segment (RFC 7413), which the other side may acknowledge or not.
@@ -197,7 +206,7 @@ fn synchronise(mine: Mark, other: Mark, segment: &Segment) -> Mark {
         return mine;
     }
     // Begun anew by a host that forgot, or for the first time; simultaneous open comes here, too (RFC 5382, REQ-2).
-    if mine.bits & SYN == 0 || (mine.bits | other.bits) & ACK == 0 {
+    if mine.bits & SYN == 0 || mine.bits & ACK == 0 && (other.bits & ACK == 0 || is_unheard(other)) {
         return begin(segment);
     }
     mine
@@ -208,6 +217,9 @@ fn reset(mine: Mark, other: Mark, segment: &Segment) -> Mark {
     let is_due = if mine.bits & SYN == 0 {
         // Refused: it has to acknowledge the SYN.
         segment.has(flag::ACK) && meets(segment.acknowledgment, other.number)
+    } else if is_unheard(other) {
+        // What the server granted is not known.
+        segment.sequence.wrapping_sub(mine.number).wrapping_add(NEAR) <= 2 * NEAR
     } else {
         is_in_window(mine, other, segment)
     };
@@ -237,7 +249,7 @@ fn proceed(mine: Mark, other: Mark, segment: &Segment) -> Mark {
 fn acknowledge(mine: Mark, other: Mark, segment: &Segment) -> Mark {
     let both_began = mine.bits & other.bits & SYN != 0;
     let news = both_began && mine.bits & ACK == 0 && segment.has(flag::ACK);
-    if !news || !meets(segment.acknowledgment, other.number) {
+    if !news || !is_unheard(other) && !meets(segment.acknowledgment, other.number) {
         return mine;
     }
     let scale_bits = NO_SCALE << SCALE_SHIFT;
@@ -246,6 +258,10 @@ fn acknowledge(mine: Mark, other: Mark, segment: &Segment) -> Mark {
         bits: (if unscaled { mine.bits | scale_bits } else { mine.bits }) | ACK,
         ..mine
     }
+}
+
+fn is_unheard(side: Mark) -> bool {
+    side.bits & UNHEARD_REACH == UNHEARD_REACH
 }
 
 /// Whether an acknowledgment is of a SYN whose side ends at `end`.

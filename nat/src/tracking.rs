@@ -43,11 +43,16 @@ pub const MASQUERADE: u8 = 1;
 /// In [`Meta::reserved`]: the connection the packet belongs to is to be made anew, for its backend has gone. Written by
 /// `balance`, read by `admit`.
 pub const MOVED: u8 = 2;
+/// In [`Meta::reserved`]: the packet goes to its backend's node as it is, if a tunnel with neighbours leads there. Written by
+/// `balance` and `admit`, read by `admit`.
+pub const DIRECT: u8 = 4;
 
 /// Where a leg's packets go, in the 24 bits that it has for that: an adjacency, or one of these.
 const FOR_US: u32 = 0xff_ffff;
 const INTO_TUNNEL: u32 = 0xfe_0000;
-const _: () = assert!(ADJACENCIES <= INTO_TUNNEL as usize);
+/// With an adjacency: the packets leave as they came.
+const UNCHANGED: u32 = 0x80_0000;
+const _: () = assert!(ADJACENCIES <= UNCHANGED as usize && (UNCHANGED as usize) + ADJACENCIES <= INTO_TUNNEL as usize);
 
 /// What `route` found, as a leg keeps it.
 #[inline(always)]
@@ -55,15 +60,21 @@ pub(crate) fn way_of(meta: &Meta) -> u32 {
     match meta.adjacency {
         LOCAL => FOR_US,
         TUNNEL => INTO_TUNNEL | u32::from(meta.egress.0),
+        index if meta.reserved & DIRECT != 0 => index | UNCHANGED,
         index => index,
     }
+}
+
+/// Whether packets that go this way leave as they came.
+pub(crate) fn is_unchanged(way: u32) -> bool {
+    (UNCHANGED..INTO_TUNNEL).contains(&way)
 }
 
 /// Writes what a leg keeps as `route` would have.
 #[inline(always)]
 pub(crate) fn follow_way(meta: &mut Meta, way: u32) {
     meta.adjacency = way;
-    if way >= INTO_TUNNEL {
+    if way >= UNCHANGED {
         follow_code(meta, way);
     }
 }
@@ -76,6 +87,7 @@ fn follow_code(meta: &mut Meta, way: u32) {
             meta.adjacency = TUNNEL;
             meta.egress = PortId(way as u16);
         }
+        way if is_unchanged(way) => meta.adjacency = way & !UNCHANGED,
         _ => meta.adjacency = NO_ADJACENCY,
     }
 }
@@ -105,14 +117,17 @@ mod tests {
             (TUNNEL, 0),
             (TUNNEL, 65_535),
         ];
-        for (adjacency, port) in ways {
+        let direct = [(7, 0), (ADJACENCIES as u32 - 1, 0)];
+        let changed = ways.map(|way| (way, 0)).into_iter();
+        for ((adjacency, port), reserved) in changed.chain(direct.map(|way| (way, DIRECT))) {
             let mut meta = Meta::default();
-            (meta.adjacency, meta.egress) = (adjacency, PortId(port));
+            (meta.adjacency, meta.egress, meta.reserved) = (adjacency, PortId(port), reserved);
             let way = way_of(&meta);
             assert_eq!(way >> 24, 0);
             let mut again = Meta::default();
             follow_way(&mut again, way);
             assert_eq!((again.adjacency, again.egress), (adjacency, PortId(port)));
+            assert_eq!(is_unchanged(way), reserved == DIRECT);
         }
     }
 }

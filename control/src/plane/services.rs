@@ -14,8 +14,8 @@ use nat::service::{Book, Frontend, Member, PoolId, Prefix, mapped};
 
 use self::host_ports::HostPorts;
 use super::State;
-use crate::program::services::{Balanced, Front, Lead, Place, PoolName, balance};
-use crate::resource::{EndpointSlice, Key, Kind, Resource, SERVICE_LABEL, Service};
+use crate::program::services::{Answers, Balanced, Front, Lead, Place, PoolName, balance};
+use crate::resource::{EndpointSlice, Key, Kind, Resource, SERVICE_LABEL, Service, is_direct};
 use crate::show::memory::MemoryView;
 use crate::show::services::{BackendView, PoolView, ServiceView};
 use crate::store::{Plan, Planned};
@@ -122,10 +122,15 @@ impl Balancing {
 
     /// Makes workers have a service as resources say that it is.
     fn run(&mut self, name: &Name) {
-        let service = self.services.get(name).and_then(|resource| service(resource));
+        let resource = self.services.get(name);
+        let answers = match resource.is_some_and(|resource| is_direct(resource.metadata())) {
+            true => Answers::Direct,
+            false => Answers::Back,
+        };
+        let service = resource.and_then(|resource| service(resource));
         let slices = self.slices.get(name).into_iter().flat_map(BTreeMap::values);
         let slices = slices.filter_map(|resource| slice(resource));
-        let wanted = service.map(|service| balance(service, slices, &self.place));
+        let wanted = service.map(|service| balance(service, slices, answers, &self.place));
         let wanted = wanted.filter(|wanted| !wanted.frontends.is_empty());
         let running = self.running.remove(name);
         if let Some(running) = self.replace(running, wanted) {
@@ -192,12 +197,16 @@ impl Balancing {
 
     fn view(&self, (namespace, name): &Name, service_type: &str, running: &Running) -> ServiceView {
         let pool = |(pool, id): (&PoolName, &PoolId)| self.pool_view(&running.balanced, pool, *id);
+        // Of a service that answers directly, those of this node have a pool besides.
+        let leads = || running.balanced.frontends.values();
+        let is_led_to = |(name, _): &(&PoolName, &PoolId)| leads().any(|lead| lead.pool == **name);
         ServiceView {
             namespace: namespace.clone(),
             name: name.clone(),
             service_type: service_type.to_owned(),
             affinity_s: running.balanced.affinity_s,
-            pools: running.pools.iter().map(pool).collect(),
+            direct: running.balanced.frontends.values().any(|lead| lead.direct),
+            pools: running.pools.iter().filter(is_led_to).map(pool).collect(),
         }
     }
 
@@ -268,7 +277,12 @@ impl Running {
             if let Some(id) = self.pools.get(&lead.pool)
                 && self.balanced.frontends.get(front) != Some(lead)
             {
-                book.set_frontend(frontend(front), lead_to(*id, lead));
+                let own = PoolName {
+                    local: true,
+                    ..lead.pool.clone()
+                };
+                let own = self.pools.get(&own).filter(|_| lead.direct);
+                book.set_frontend(frontend(front), lead_to(*id, own.copied(), lead));
             }
         }
         self.pools.retain(|name, id| {
@@ -286,13 +300,14 @@ fn frontend(front: &Front) -> Frontend {
     Frontend::at(VRF, front.address, front.protocol.number(), front.port)
 }
 
-fn lead_to(pool: PoolId, lead: &Lead) -> nat::service::Lead {
+fn lead_to(pool: PoolId, direct: Option<PoolId>, lead: &Lead) -> nat::service::Lead {
     let sources = lead.sources.iter();
     nat::service::Lead {
         pool,
         sources: sources.map(|net| Prefix::new(net.addr(), net.prefix_len())).collect(),
         masquerade: lead.masquerade,
         silent: lead.silent,
+        direct,
     }
 }
 

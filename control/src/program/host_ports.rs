@@ -33,6 +33,7 @@ pub fn host_ports(endpoint: &WorkloadEndpoint, here: &Place) -> Balanced {
             sources: vec![],
             masquerade: false,
             silent: false,
+            direct: false,
         };
         balanced.frontends.insert(front, lead);
         balanced.pools.insert(pool, BTreeMap::from([(port.target, backend)]));

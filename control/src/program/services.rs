@@ -99,12 +99,24 @@ pub struct Lead {
     pub masquerade: bool,
     /// Whether connections are dropped in silence while there is no backend, for another node has one.
     pub silent: bool,
+    /// Whether backends on other nodes answer clients directly.
+    pub direct: bool,
+}
+
+/// How answers of backends on other nodes come to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// By the node that has chosen the backend.
+    Back,
+    /// Past it: the backend's node gets the packets as they came.
+    Direct,
 }
 
 /// A service with its slices, seen from `here`.
 pub fn balance<'a>(
     service: &Service,
     slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    answers: Answers,
     here: &Place,
 ) -> Balanced {
     let mut balanced = Balanced {
@@ -117,7 +129,7 @@ pub fn balance<'a>(
     for port in &service.spec.ports {
         for is_v4 in [true, false] {
             let all = candidates(port, is_v4, slices.clone());
-            balanced.add(service, port, is_v4, &all, here);
+            balanced.add(service, port, is_v4, &all, (answers, here));
         }
     }
     balanced
@@ -145,7 +157,14 @@ fn candidates<'a>(port: &ServicePort, is_v4: bool, slices: impl Iterator<Item = 
 }
 
 impl Balanced {
-    fn add(&mut self, service: &Service, port: &ServicePort, is_v4: bool, all: &Candidates<'_>, here: &Place) {
+    fn add(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        is_v4: bool,
+        all: &Candidates<'_>,
+        (answers, here): (Answers, &Place),
+    ) {
         let pool = |local| PoolName {
             port: (port.port, port.protocol),
             is_v4,
@@ -170,6 +189,8 @@ impl Balanced {
                 sources: sources.to_vec(),
                 masquerade: external && !local,
                 silent: local && silent,
+                // A node's own address leads to that node alone.
+                direct: answers == Answers::Direct && !local && !address.is_unspecified(),
             };
             let front = Front {
                 address,
@@ -197,10 +218,15 @@ impl Balanced {
             let address = if is_v4 { v4 } else { Ipv6Addr::UNSPECIFIED.into() };
             lead(address, port.node_port, outside, true, &[]);
         }
-        let led_to = self.frontends.values().map(|lead| &lead.pool);
-        let led_to: BTreeSet<bool> = led_to
-            .filter(|name| **name == pool(name.local))
-            .map(|name| name.local)
+        self.fill(pool, pools);
+    }
+
+    /// Takes those pools that are led to, of all backends and of this node's.
+    fn fill(&mut self, pool: impl Fn(bool) -> PoolName, pools: [BTreeMap<(IpAddr, u16), Backend>; 2]) {
+        let leads = self.frontends.values();
+        let leads = leads.filter(|lead| lead.pool == pool(lead.pool.local));
+        let led_to: BTreeSet<bool> = leads
+            .flat_map(|lead| [lead.pool.local, lead.pool.local || lead.direct])
             .collect();
         for (local, backends) in [false, true].into_iter().zip(pools) {
             if led_to.contains(&local) {

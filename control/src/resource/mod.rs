@@ -43,7 +43,7 @@ pub use neighbor::{Neighbor, NeighborSpec};
 pub use port::{Driver, Mode, Port, PortSpec, Punt, ZeroCopy};
 pub use qos::{DirectionControls, Dscp, QosControls};
 pub use route::{Hop, Route, RouteSpec, Target};
-pub use service::{Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
+pub use service::{Protocol, Service, ServicePort, ServiceType, TrafficPolicy, is_direct};
 pub use source_nat::{PortRange, SourceNat, SourceNatSpec};
 pub use wireguard_interface::{WireguardInterface, WireguardInterfaceSpec, WireguardInterfaceStatus};
 pub use wireguard_peer::{Endpoint, NotAnEndpoint, WireguardPeer, WireguardPeerSpec};
@@ -88,8 +88,8 @@ pub trait Body: Serialize + DeserializeOwned + Clone + PartialEq + Debug {
         Ok(Vec::new())
     }
 
-    /// What goes together with the resource's name only.
-    fn check_named(&self, _name: &str) -> Result<(), Invalid> {
+    /// What goes together with the resource's name and annotations only.
+    fn check_named(&self, _metadata: &Metadata) -> Result<(), Invalid> {
         Ok(())
     }
 
@@ -294,7 +294,7 @@ macro_rules! kinds {
                 Ok(match kind {
                     $(Kind::$kind => {
                         let body = from_body::<$kind>(rest)?;
-                        body.check_named(&metadata.name)?;
+                        body.check_named(&metadata)?;
                         Resource::$kind(Arc::new(Object { metadata, body }))
                     })*
                 })

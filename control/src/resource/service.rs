@@ -9,10 +9,19 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Body, Claim, Invalid, check_label};
+use super::{Body, Claim, Invalid, Metadata, check_label};
 
 /// How long it does where nothing is said: three hours.
 const AFFINITY_USUAL_S: u32 = 10_800;
+
+/// The annotation of a Service whose backends on other nodes answer clients directly, and its value: packets go to them as
+/// they came, by the tunnels that lead there.
+const DIRECT: (&str, &str) = ("margay/direct-server-return", "tunnel");
+
+/// Whether a Service is to have its backends on other nodes answer clients directly.
+pub fn is_direct(metadata: &Metadata) -> bool {
+    metadata.annotations.contains_key(DIRECT.0)
+}
 
 /// The body of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -371,6 +380,17 @@ impl Body for Service {
 
     fn check(&self) -> Result<(), Invalid> {
         check::check(self)
+    }
+
+    fn check_named(&self, metadata: &Metadata) -> Result<(), Invalid> {
+        let (annotation, expected) = DIRECT;
+        match metadata.annotations.get(annotation) {
+            Some(value) if value != expected => {
+                let reason = format!("`{}` is no way there; expected `{expected}`", value.escape_debug());
+                Err(Invalid::at(format!("metadata.annotations.{annotation}"), reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn claims(&self) -> Vec<Claim> {

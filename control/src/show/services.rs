@@ -18,6 +18,9 @@ pub struct ServiceView {
     pub service_type: String,
     /// Seconds that a client stays with its backend; 0 if it need not.
     pub affinity_s: u32,
+    /// Whether backends on other nodes answer clients directly.
+    #[serde(default)]
+    pub direct: bool,
     /// What its ports lead to.
     pub pools: Vec<PoolView>,
 }
@@ -105,6 +108,9 @@ pub fn table(services: &[ServiceView]) -> String {
         if service.affinity_s > 0 {
             let seconds = number(service.affinity_s.into());
             text.push_str(&format!("  clients stay with their backends for {seconds} s\n"));
+        }
+        if service.direct {
+            text.push_str("  backends on other nodes answer clients directly\n");
         }
         let pools: Vec<String> = service.pools.iter().map(pool_text).collect();
         text.push_str(&pools.join("\n"));

@@ -73,6 +73,7 @@ impl Chain {
         let balance = Balance::new(
             connections.services.reader(),
             connections.rules.reader(),
+            shared.interfaces(),
             connections.affinity.clone(),
         );
         let admit = Admit::new(

@@ -35,6 +35,7 @@ pub fn views() -> Vec<ServiceView> {
         name: "web".into(),
         service_type: "NodePort".into(),
         affinity_s: 10_800,
+        direct: false,
         pools: vec![
             PoolView {
                 port: 80,

@@ -3,14 +3,15 @@
 
 use crate::journal::Pen;
 use crate::key::Key;
-use crate::leg::{LegId, NONE, Start, Verdict};
+use crate::leg::{LegId, Mark, NONE, Start, Verdict};
 use crate::protocol::opens;
 use crate::snat::{Connecting, Pool, Rules};
 use crate::table::{New, Refused, Writer};
+use crate::tcp;
 use crate::time::Tick;
-use crate::tracking::{Decided, MASQUERADE, MOVED, Tracking, UNDECIDED, is_icmp_error, way_of};
+use crate::tracking::{DIRECT, Decided, MASQUERADE, MOVED, Tracking, UNDECIDED, is_icmp_error, is_unchanged, way_of};
 use fastpath::batch::Batch;
-use fastpath::forwarding::Forwarding;
+use fastpath::forwarding::{Forwarding, LinkState};
 use fastpath::interfaces::Interfaces;
 use fastpath::labels;
 use fastpath::meta::{Endpoint, Flags, Meta, PortId, VrfId};
@@ -34,6 +35,7 @@ labels! {
         Ambiguous = "ambiguous-answers": "Its answers could not be told from those of another connection.",
         NoConnection = "no-connection": "It does not open a connection.",
         NoAddress = "no-address": "The port it leaves by has no address to come from.",
+        NotDirect = "no-direct-way": "Its service answers clients directly, and no tunnel leads to the node of its backend any more.",
         Leaving = "connection-leaving": "Its connection is to be made anew, and too many others wait to be forgotten.",
     }
 }
@@ -163,22 +165,35 @@ impl<'a> Moment<'a> {
     fn plan(&mut self, packet: &mut Packet<'_>) -> Result<Option<New>, Drop> {
         if packet.meta.flow != NONE {
             if packet.meta.reserved & MOVED == 0 {
-                self.renew(packet.meta);
-                return Ok(None);
+                return self.renew(packet.meta).map(|()| None);
             }
             self.end(packet.meta)?;
         }
         self.opening(packet).map(Some)
     }
 
-    fn renew(&self, meta: &Meta) {
+    fn renew(&self, meta: &mut Meta) -> Result<(), Drop> {
+        let leg = self.tracking.table.leg(meta.flow);
+        if is_unchanged(leg.verdict().adjacency) {
+            if !self.is_wrapped(meta) {
+                return Err(Drop::NotDirect);
+            }
+            meta.reserved = DIRECT;
+        }
         // An error goes where its connection does, and says nothing about it.
         if !is_icmp_error(meta) {
-            self.tracking.table.leg(meta.flow).renew(Verdict {
+            leg.renew(Verdict {
                 adjacency: way_of(meta),
                 generation: self.generation,
             });
         }
+        Ok(())
+    }
+
+    /// Whether a packet goes to a neighbour behind a tunnel.
+    fn is_wrapped(&self, meta: &Meta) -> bool {
+        let neighbour = self.forwarding.adjacency(meta.adjacency);
+        neighbour.is_some_and(|neighbour| neighbour.state() == LinkState::Wrapped)
     }
 
     /// Ends a connection that is to be made anew.
@@ -193,6 +208,15 @@ impl<'a> Moment<'a> {
     /// With the first source that is to be tried.
     #[inline(always)]
     fn opening(&self, packet: &mut Packet<'_>) -> Result<New, Drop> {
+        if packet.meta.reserved & DIRECT != 0 {
+            // Where no tunnel leads, the answers are to come back by us.
+            let other = if self.is_wrapped(packet.meta) {
+                MASQUERADE
+            } else {
+                DIRECT
+            };
+            packet.meta.reserved &= !other;
+        }
         let meta = *packet.meta;
         let offset = usize::from(meta.transport_offset);
         let bytes = packet.network();
@@ -212,6 +236,10 @@ impl<'a> Moment<'a> {
             },
             Start {
                 generation: UNDECIDED,
+                mark: match meta.protocol {
+                    protocol::TCP if meta.reserved & DIRECT != 0 => tcp::UNHEARD,
+                    _ => Mark::default(),
+                },
                 ..Start::default()
             },
         ];
@@ -292,7 +320,7 @@ impl<'a> Moment<'a> {
     /// Where the source is to be taken from; none where it stays.
     fn pool(&self, meta: &Meta) -> Result<Option<Pool>, Drop> {
         let masquerade = meta.reserved & MASQUERADE != 0;
-        if self.rules.is_empty() && !masquerade {
+        if meta.reserved & DIRECT != 0 || self.rules.is_empty() && !masquerade {
             return Ok(None);
         }
         let Some(out_port) = self.out_port(meta) else {

@@ -9,9 +9,10 @@ use crate::key::Key;
 use crate::leg;
 use crate::service::{Backend, Lead, Pool, Services};
 use crate::snat::Rules;
-use crate::tracking::{MASQUERADE, MOVED};
+use crate::tracking::{DIRECT, MASQUERADE, MOVED};
 use arrayvec::ArrayVec;
 use fastpath::batch::Batch;
+use fastpath::interfaces::Interfaces;
 use fastpath::labels;
 use fastpath::meta::{Endpoint, Flags, Meta};
 use fastpath::node::{Node, Turn};
@@ -40,16 +41,23 @@ labels! {
 pub struct Balance {
     services: Reader<Services>,
     rules: Reader<Rules>,
+    interfaces: Reader<Interfaces>,
     affinity: Arc<Affinity>,
 }
 
 impl Balance {
-    /// Of `services`, and of the addresses that stand for others, which are among the `rules`; who had which backend is in
-    /// `affinity`, which all workers share.
-    pub fn new(services: Reader<Services>, rules: Reader<Rules>, affinity: Arc<Affinity>) -> Self {
+    /// Of `services`, and of the addresses that stand for others, which are among the `rules`; `interfaces` tell which
+    /// ports are tunnels. Who had which backend is in `affinity`, which all workers share.
+    pub fn new(
+        services: Reader<Services>,
+        rules: Reader<Rules>,
+        interfaces: Reader<Interfaces>,
+        affinity: Arc<Affinity>,
+    ) -> Self {
         Self {
             services,
             rules,
+            interfaces,
             affinity,
         }
     }
@@ -65,6 +73,7 @@ impl Node for Balance {
         let fixed = &self.rules.refresh().fixed;
         let now_s = (turn.now_ns / 1_000_000_000) as u32;
         let affinity = &*self.affinity;
+        let interfaces = self.interfaces.refresh();
         let found = find_all(services, batch);
         let mut found = found.iter();
         batch.each(|mut packet| {
@@ -77,7 +86,11 @@ impl Node for Balance {
                 found = Found::of(services, packet.meta).map(|found| found.hashed(packet.meta));
             }
             match found {
-                Some(found) => balance(&found, affinity, now_s, packet.meta),
+                Some(found) => {
+                    let own = found.lead.direct.and_then(|own| services.pool(own));
+                    let own = own.filter(|_| interfaces.overlays.of_port(packet.meta.port).is_some());
+                    balance(&found, own, affinity, now_s, packet.meta)
+                }
                 None => {
                     enter(fixed, packet.meta);
                     Ok(Next::Route)
@@ -189,25 +202,43 @@ fn written_target(packet: &mut Packet<'_>) -> Option<Endpoint> {
     })
 }
 
-fn balance(found: &Found<'_>, affinity: &Affinity, now_s: u32, meta: &mut Meta) -> Result<Next, Drop> {
+/// `own` are the backends of this node, where it is another one that has chosen this node for the packet.
+fn balance(
+    found: &Found<'_>,
+    own: Option<&Pool>,
+    affinity: &Affinity,
+    now_s: u32,
+    meta: &mut Meta,
+) -> Result<Next, Drop> {
     let lead = found.lead;
     let client = meta.source.address;
     if !lead.sources.is_empty() && !lead.sources.iter().any(|prefix| prefix.contains(&client)) {
         return Err(Drop::SourceRange);
     }
-    let Some(backend) = choose(found, affinity, now_s, &client) else {
+    let chosen = choose(found, affinity, now_s, &client).map(|backend| (found.pool, backend));
+    // The other node knows the same backends, but for those that just came or went.
+    let nearer = own.filter(|_| chosen.is_none_or(|(_, backend)| backend.member.remote));
+    let nearer = nearer.and_then(|pool| {
+        let found = Found { pool, ..*found }.hashed(meta);
+        Some((pool, choose(&found, affinity, now_s, &client)?))
+    });
+    let Some((pool, backend)) = nearer.or(chosen) else {
         if lead.silent {
             return Err(Drop::NotHere);
         }
         meta.complaint = Complaint::PortClosed as u8;
         return Ok(Next::NoEndpoints);
     };
-    found.pool.count(backend);
+    pool.count(backend);
     let member = &backend.member;
     meta.target = member.endpoint;
     let is_own_client = client == member.endpoint.address;
     if is_own_client || lead.masquerade && member.remote {
         meta.reserved |= MASQUERADE;
+    }
+    // What came from another node goes no further as it is: two that disagree would pass it to and fro.
+    if lead.direct.is_some() && member.remote && own.is_none() && meta.protocol != protocol::SCTP {
+        meta.reserved |= DIRECT;
     }
     Ok(Next::Route)
 }

@@ -2,7 +2,7 @@
 
 use crate::leg::LegId;
 use crate::table::Table;
-use crate::tracking::{Tracking, is_icmp_error};
+use crate::tracking::{Tracking, is_icmp_error, is_unchanged};
 use crate::translate::{self, Layout, Short};
 use fastpath::batch::Batch;
 use fastpath::forwarding::{Adjacency as Neighbour, Forwarding, LOCAL, LinkState, TUNNEL};
@@ -116,12 +116,17 @@ fn forward(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Res
     let (meta, data) = packet.split();
     let is_v4 = meta.flags.has(Flags::IPV4);
     let head = data.first_chunk::<34>().ok_or(Drop::Short)?;
-    if meta.length() > neighbour.mtu() + ethernet::HEADER as u16 {
-        let may_cut = is_v4 && head[20] & (ipv4::DONT_FRAGMENT >> 8) as u8 == 0;
-        return too_big(table, packet, may_cut);
+    let may_cut = is_v4 && head[20] & (ipv4::DONT_FRAGMENT >> 8) as u8 == 0;
+    if meta.length() > neighbour.mtu() + ethernet::HEADER as u16 && !may_cut {
+        return too_big(table, packet, false);
     }
     if head[if is_v4 { 22 } else { 21 }] <= 1 {
         return expired(meta);
+    }
+    if is_unchanged(table.leg(meta.flow).verdict().adjacency) {
+        // The node of its backend translates it.
+        meta.flags.clear(Flags::TRACKED.and(Flags::REPLY));
+        return Ok(Next::Forward);
     }
     translate(table, packet)?;
     Ok(Next::Forward)

@@ -25,6 +25,7 @@ fn lead(pool: PoolId) -> Lead {
         sources: Arc::new([]),
         masquerade: false,
         silent: false,
+        direct: None,
     }
 }
 

@@ -47,6 +47,36 @@ impl Path {
 }
 
 #[test]
+fn one_side_alone_is_enough() {
+    let path = || Path([Path::opened().0[0], UNHEARD]);
+    let (client, server) = (CLIENT.wrapping_add(1), SERVER + 1);
+    let mut one = path();
+    assert_eq!(one.phase(), Phase::Opening);
+    // Another attempt of the client, from another number, is the one that counts.
+    one.see(0, segment(flag::SYN, 77_000, 0, 0));
+    assert_eq!((one.phase(), one.0[0].number), (Phase::Opening, 77_001));
+    one = path();
+    one.see(0, segment(flag::ACK, client, server, 10));
+    assert_eq!(one.phase(), Phase::Established);
+    assert!(is_confirmed(one.0[0], one.0[1]));
+    let client = client.wrapping_add(10);
+    // Neither a reset from far away nor a handshake begun anew is believed; data that jumps ahead is.
+    one.see(0, segment(flag::RST, client.wrapping_add(NEAR + 1), 0, 0));
+    one.see(0, segment(flag::SYN, 77_000, 0, 0));
+    assert_eq!((one.phase(), one.0[0].number), (Phase::Established, client));
+    one.see(0, segment(flag::ACK, client.wrapping_add(3 * NEAR), server, 1000));
+    let client = client.wrapping_add(3 * NEAR + 1000);
+    assert_eq!(one.0[0].number, client);
+    let mut reset = one;
+    reset.see(0, segment(flag::RST, client, 0, 0));
+    assert_eq!(reset.phase(), Phase::Reset);
+    one.see(0, segment(flag::FIN | flag::ACK, client, server, 0));
+    assert_eq!(one.phase(), Phase::Closing);
+    let again = one.see(0, segment(flag::SYN, 99, 0, 0));
+    assert_eq!(again, Outcome::Reopens);
+}
+
+#[test]
 fn a_connection_lives_and_ends() {
     let mut path = Path::established();
     let (client, server) = (CLIENT.wrapping_add(1), SERVER + 1);

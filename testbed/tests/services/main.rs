@@ -1,5 +1,6 @@
 //! Services through the real wiring: a client, a virtual address, backends, in simulated time and without root.
 
+mod dsr;
 mod host_ports;
 mod many;
 mod on_link;

@@ -34,7 +34,7 @@ fn seen(written: &Written) -> Balanced {
         named: true,
         zone: Some("a".to_owned()),
     };
-    balance(&written.service, written.slices.iter(), &here)
+    balance(&written.service, written.slices.iter(), Answers::Back, &here)
 }
 
 /// Each frontend as text: `10.96.0.1:80 > cluster`, with `masquerade` and `silent` behind.

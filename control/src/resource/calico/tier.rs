@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{DEFAULT_TIER, fields};
-use crate::resource::{Body, Invalid};
+use crate::resource::{Body, Invalid, Metadata};
 
 /// The body of a Tier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,8 +72,8 @@ impl Body for Tier {
         Ok(())
     }
 
-    fn check_named(&self, name: &str) -> Result<(), Invalid> {
-        if name == DEFAULT_TIER && self.spec != TierSpec::DEFAULT {
+    fn check_named(&self, metadata: &Metadata) -> Result<(), Invalid> {
+        if metadata.name == DEFAULT_TIER && self.spec != TierSpec::DEFAULT {
             let reason = "tier `default` has order 1000000 and defaultAction Deny, which Kubernetes' policies count on; make a tier of your own";
             return Err(Invalid::at("spec", reason));
         }

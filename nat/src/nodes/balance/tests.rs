@@ -31,7 +31,12 @@ impl Setup {
         let pool = book.add_pool();
         book.set_pool(pool, members, affinity_s);
         let rules = Publisher::new(Rules::default());
-        let node = Balance::new(book.reader(), rules.reader(), Arc::new(Affinity::new(1024, 7)));
+        let node = Balance::new(
+            book.reader(),
+            rules.reader(),
+            Publisher::new(Interfaces::default()).reader(),
+            Arc::new(Affinity::new(1024, 7)),
+        );
         let node = Alone::new(node, [Next::Route, Next::NoEndpoints]);
         let mut setup = Self {
             book,
@@ -49,6 +54,7 @@ impl Setup {
             sources: Arc::new([]),
             masquerade: false,
             silent: false,
+            direct: None,
         };
         change(&mut lead);
         for protocol in [TCP, UDP] {
