@@ -88,6 +88,7 @@ impl Sources {
     }
 
     /// Whether an address is among them.
+    #[inline(always)]
     pub fn contain(&self, end: &Transport, version: IpVersion) -> bool {
         match version {
             IpVersion::V4 => holds(&self.v4, end.v4_bits()),
@@ -109,7 +110,11 @@ fn joined<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Box<[(T, T)]> {
     joined.into()
 }
 
+#[inline(always)]
 fn holds<T: Ord + Copy>(ranges: &[(T, T)], wanted: T) -> bool {
+    if let [(first, last)] = ranges {
+        return *first <= wanted && wanted <= *last;
+    }
     let after = ranges.partition_point(|(first, _)| *first <= wanted);
     after > 0 && wanted <= ranges[after - 1].1
 }
@@ -200,6 +205,44 @@ pub enum Barred {
     Encapsulated,
 }
 
+/// What is asked of packets from one port before connections are tracked.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The port.
+    pub port: PortId,
+    workload: Option<&'a Workload>,
+    untracked: Option<ChainId>,
+    failsafes: &'a Failsafes,
+}
+
+impl Sender<'_> {
+    /// Nothing is asked of any packet.
+    #[inline(always)]
+    pub fn is_free(&self) -> bool {
+        self.workload.is_none() && self.untracked.is_none()
+    }
+
+    /// Whether whoever is behind the port may send from an address. Link-local ones never leave the link.
+    #[inline(always)]
+    pub fn may_send_from(&self, source: &Transport, version: IpVersion) -> bool {
+        let link_local = || version == IpVersion::V6 && source.v6_bits() >> 118 == 0xfe80 >> 6;
+        self.workload
+            .is_none_or(|workload| workload.sources.contain(source, version) || link_local())
+    }
+
+    /// Whether there is policy for packets that have no connection.
+    #[inline(always)]
+    pub fn has_untracked(&self) -> bool {
+        self.untracked.is_some()
+    }
+
+    /// The chain of that policy, if it is to be asked about this packet.
+    pub fn untracked(&self, packet: &Packet) -> Option<ChainId> {
+        let open = || self.failsafes.inbound(packet) || self.failsafes.answers(packet);
+        self.untracked.filter(|_| !open())
+    }
+}
+
 /// Everything workers know of endpoints.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
@@ -251,19 +294,16 @@ impl Endpoints {
         }
     }
 
-    /// Whether whoever is behind a port may send from an address. Link-local ones never leave the link.
-    pub fn may_send_from(&self, port: PortId, source: &Transport, version: IpVersion) -> bool {
-        let workload = self.get(port).and_then(|endpoint| endpoint.workload.as_ref());
-        let link_local = version == IpVersion::V6 && source.v6_bits() >> 118 == 0xfe80 >> 6;
-        workload.is_none_or(|workload| link_local || workload.sources.contain(source, version))
-    }
-
-    /// The chain for what comes from a port before connections are tracked, if it is to be asked about this packet.
-    pub fn untracked(&self, port: PortId, packet: &Packet) -> Option<ChainId> {
-        let chain = self.get(port)?.untracked?;
-        let failsafes = &self.settings.failsafes;
-        let open = failsafes.inbound(packet) || failsafes.answers(packet);
-        (!open).then_some(chain)
+    /// What is asked of packets that come from a port, before connections are tracked.
+    #[inline(always)]
+    pub fn sender(&self, port: PortId) -> Sender<'_> {
+        let endpoint = self.get(port);
+        Sender {
+            port,
+            workload: endpoint.and_then(|endpoint| endpoint.workload.as_ref()),
+            untracked: endpoint.and_then(|endpoint| endpoint.untracked),
+            failsafes: &self.settings.failsafes,
+        }
     }
 
     /// The chain for what comes from a port before services are translated, if it is to be asked about this packet.

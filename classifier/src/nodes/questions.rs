@@ -62,6 +62,15 @@ pub(crate) fn length(meta: &Meta) -> u16 {
     meta.length().saturating_sub(meta.network_offset.into())
 }
 
+/// The family of a packet.
+#[inline(always)]
+pub(crate) fn version(meta: &Meta) -> IpVersion {
+    match meta.flags.has(Flags::IPV4) {
+        true => IpVersion::V4,
+        false => IpVersion::V6,
+    }
+}
+
 /// The packet of a meta, before a chain is known.
 #[inline(always)]
 pub(crate) fn packet(meta: &Meta) -> Packet {
@@ -69,10 +78,7 @@ pub(crate) fn packet(meta: &Meta) -> Packet {
         source: meta.source,
         target: meta.target,
         protocol: meta.protocol,
-        version: match meta.flags.has(Flags::IPV4) {
-            true => IpVersion::V4,
-            false => IpVersion::V6,
-        },
+        version: version(meta),
         chain: ChainId::default(),
     }
 }

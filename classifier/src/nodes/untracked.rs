@@ -3,8 +3,9 @@
 //! Policy here sees every packet as it came. What it allows goes on without a connection, both ways; what it does not
 //! decide is tracked like everything else.
 
-use super::questions::{Questions, length, packet};
+use super::questions::{Questions, length, packet, version};
 use crate::classify::{Cause, Classifier, Verdict};
+use crate::endpoints::Sender;
 use crate::report::{Reporter, Reports};
 use fastpath::batch::Batch;
 use fastpath::labels;
@@ -62,17 +63,25 @@ impl Node for Untracked {
         questions.clear();
         self.reporter.begin();
         let mut places = 0..;
+        let mut sender: Option<Sender<'_>> = None;
         batch.each(|here| {
             let place = places.next().unwrap_or_default();
-            let asked = packet(here.meta);
-            if !endpoints.may_send_from(here.meta.port, &asked.source, asked.version) {
+            let sender = match sender {
+                Some(known) if known.port == here.meta.port => known,
+                _ => *sender.insert(endpoints.sender(here.meta.port)),
+            };
+            if sender.is_free() {
+                return Ok(Next::Track);
+            }
+            if !sender.may_send_from(&here.meta.source, version(here.meta)) {
                 return Err(Drop::Spoofed);
             }
             // Later fragments go the way of the first, which is known where fragments are put together.
-            if !here.meta.flags.has(Flags::LATER_FRAGMENT)
-                && let Some(chain) = endpoints.untracked(here.meta.port, &asked)
-            {
-                questions.ask(place, &asked, length(here.meta), chain);
+            if sender.has_untracked() && !here.meta.flags.has(Flags::LATER_FRAGMENT) {
+                let asked = packet(here.meta);
+                if let Some(chain) = sender.untracked(&asked) {
+                    questions.ask(place, &asked, length(here.meta), chain);
+                }
             }
             Ok(Next::Track)
         });

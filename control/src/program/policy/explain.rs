@@ -244,7 +244,8 @@ impl Way<'_> {
             return Verdict::Allow;
         }
         if let Side::Port(port) = from.side {
-            if !endpoints.may_send_from(port, &self.packet.source, self.packet.version) {
+            let sender = endpoints.sender(port);
+            if !sender.may_send_from(&self.packet.source, self.packet.version) {
                 self.say(
                     &from.name,
                     Verdict::Deny,
@@ -252,7 +253,7 @@ impl Way<'_> {
                 );
                 return Verdict::Deny;
             }
-            if let Some(chain) = endpoints.untracked(port, &self.packet) {
+            if let Some(chain) = sender.untracked(&self.packet) {
                 match self.ask(chain, &from.name, "untracked", Direction::Ingress) {
                     Verdict::Pass => {}
                     decided => return decided,
