@@ -1,5 +1,7 @@
 //! Other addresses and ports in a packet, and the checksums that cover them (RFC 1624, RFC 3022 section 4).
 
+pub(crate) mod plain;
+
 use crate::quote::Quote;
 use fastpath::meta::{Endpoint, Flags, Meta};
 use fastpath::wire::checksum::Sum;

@@ -1,8 +1,9 @@
 //! Replays the verdict of a packet's connection in one pass: addresses, ports, checksums, hop limit, link addresses.
 
-use crate::leg::LegId;
+use crate::leg::{LegId, TranslationV4};
 use crate::table::Table;
 use crate::tracking::{Tracking, is_icmp_error, is_unchanged};
+use crate::translate::plain::Plain;
 use crate::translate::{self, Layout, Short};
 use fastpath::batch::Batch;
 use fastpath::forwarding::{Adjacency as Neighbour, Forwarding, LOCAL, LinkState, TUNNEL};
@@ -60,7 +61,7 @@ impl Node for Rewrite {
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let (table, forwarding) = (&*self.tracking.table, &*self.forwarding);
-        batch.each(|mut packet| rewrite(table, forwarding, &mut packet));
+        batch.each(|packet| rewrite(table, forwarding, packet));
     }
 
     fn describe(seen: &Seen) -> String {
@@ -75,29 +76,54 @@ impl Node for Rewrite {
     }
 }
 
+/// The packet is taken by value, and handed on so, that the compiler keeps it in registers.
 #[inline(always)]
-fn rewrite(table: &Table, forwarding: &Forwarding, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn rewrite(table: &Table, forwarding: &Forwarding, mut packet: Packet<'_>) -> Result<Next, Drop> {
     let Some(neighbour) = forwarding.towards(packet.meta.adjacency) else {
         return elsewhere(table, packet);
     };
-    match neighbour.state() {
-        LinkState::Complete => transmit(table, packet, &neighbour),
-        LinkState::Wrapped => forward(table, packet, &neighbour),
-        LinkState::Incomplete | LinkState::Failed => {
-            translate(table, packet)?;
-            Ok(Next::Forward)
+    if neighbour.state() != LinkState::Complete {
+        return wait(table, packet, neighbour);
+    }
+    let (meta, data) = packet.split();
+    let fits = meta.length() <= neighbour.mtu() + ethernet::HEADER as u16;
+    match Plain::of(meta, data) {
+        Some(plain) if fits && plain.hop_limit() > 1 => {
+            if let Some(link) = plain.head.first_chunk_mut() {
+                neighbour.write(link);
+            }
+            let new = table.leg(meta.flow).translation_v4();
+            plain.rewrite(new);
+            meta.egress = neighbour.port;
+            meta.flags.clear(Flags::TRACKED.and(Flags::REPLY));
+            if meta.flags.has(Flags::TRACED) {
+                tell_ends(meta, ends_v4(new));
+            }
+            Ok(Next::Transmit)
         }
+        _ => transmit(table, packet, neighbour),
     }
 }
 
-#[inline(always)]
-fn transmit(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
+/// Towards a neighbour that is not yet known, or the other end of a tunnel.
+#[inline(never)]
+fn wait(table: &Table, mut packet: Packet<'_>, neighbour: Neighbour) -> Result<Next, Drop> {
+    if neighbour.state() == LinkState::Wrapped {
+        return forward(table, &mut packet, &neighbour);
+    }
+    translate(table, &mut packet)?;
+    Ok(Next::Forward)
+}
+
+/// Packets of any shape, and what is the matter with the others.
+#[inline(never)]
+fn transmit(table: &Table, mut packet: Packet<'_>, neighbour: Neighbour) -> Result<Next, Drop> {
     let (meta, data) = packet.split();
     let is_v4 = meta.flags.has(Flags::IPV4);
     let head = data.first_chunk_mut::<34>().ok_or(Drop::Short)?;
     if meta.length() > neighbour.mtu() + ethernet::HEADER as u16 {
         let may_cut = is_v4 && head[20] & (ipv4::DONT_FRAGMENT >> 8) as u8 == 0;
-        return too_big(table, packet, may_cut);
+        return too_big(table, &mut packet, may_cut);
     }
     if !lower_hop_limit(head, is_v4) {
         return expired(meta);
@@ -106,12 +132,11 @@ fn transmit(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Re
         neighbour.write(link);
     }
     meta.egress = neighbour.port;
-    translate(table, packet)?;
+    translate(table, &mut packet)?;
     Ok(Next::Transmit)
 }
 
 /// Into a tunnel with neighbours, if the packet fits: its sender is told otherwise, and knows it as it is.
-#[inline(never)]
 fn forward(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Result<Next, Drop> {
     let (meta, data) = packet.split();
     let is_v4 = meta.flags.has(Flags::IPV4);
@@ -134,7 +159,7 @@ fn forward(table: &Table, packet: &mut Packet<'_>, neighbour: &Neighbour) -> Res
 
 /// To us, or into a tunnel.
 #[cold]
-fn elsewhere(table: &Table, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+fn elsewhere(table: &Table, mut packet: Packet<'_>) -> Result<Next, Drop> {
     let next = match packet.meta.adjacency {
         LOCAL => Next::Local,
         TUNNEL => {
@@ -147,7 +172,7 @@ fn elsewhere(table: &Table, packet: &mut Packet<'_>) -> Result<Next, Drop> {
         }
         _ => return Err(Drop::Withdrawn),
     };
-    translate(table, packet)?;
+    translate(table, &mut packet)?;
     Ok(next)
 }
 
@@ -177,16 +202,11 @@ fn translate(table: &Table, packet: &mut Packet<'_>) -> Result<(), Drop> {
         return translate_error(table, packet, flow);
     }
     let (source, target) = if layout.is_v4 {
-        ends_v4(table, flow)
+        ends_v4(table.leg(flow).translation_v4())
     } else {
         ends_v6(table, flow)
     };
-    packet.meta.source.address = source.address;
-    packet.meta.target.address = target.address;
-    packet.meta.source.port = source.port;
-    if !matches!(layout.protocol, protocol::ICMP | protocol::ICMPV6) {
-        packet.meta.target.port = target.port;
-    }
+    tell_ends(packet.meta, (source, target));
     let network = packet.network();
     if layout.protocol == protocol::SCTP {
         return translate_sctp(network, layout, &source, &target);
@@ -194,9 +214,18 @@ fn translate(table: &Table, packet: &mut Packet<'_>) -> Result<(), Drop> {
     Ok(translate::packet(network, layout, &source, &target)?)
 }
 
+/// In its meta, the ends that a packet has got.
 #[inline(always)]
-fn ends_v4(table: &Table, flow: LegId) -> (Endpoint, Endpoint) {
-    let new = table.leg(flow).translation_v4();
+fn tell_ends(meta: &mut Meta, (source, target): (Endpoint, Endpoint)) {
+    meta.source = source;
+    meta.target.address = target.address;
+    if !matches!(meta.protocol, protocol::ICMP | protocol::ICMPV6) {
+        meta.target.port = target.port;
+    }
+}
+
+#[inline(always)]
+fn ends_v4(new: TranslationV4) -> (Endpoint, Endpoint) {
     let end = |address: u32, port: u32| Endpoint::v4(address.to_ne_bytes(), u16::from_be(port as u16));
     (end(new.source, new.ports), end(new.target, new.ports >> 16))
 }
