@@ -5,7 +5,7 @@ use crate::key::Key;
 use crate::leg::{LegId, NONE};
 use crate::protocol::{Outcome, follow, opens};
 use crate::quote::Quote;
-use crate::table::{Scratch, Table, Writer};
+use crate::table::{Asker, Scratch, Table, Writer};
 use crate::time::Tick;
 use crate::tracking::{Decided, Tracking, follow_way, is_icmp_error};
 use fastpath::batch::Batch;
@@ -15,6 +15,7 @@ use fastpath::node::{Node, Turn};
 use fastpath::packet::Packet;
 use fastpath::trace::Seen;
 use fastpath::vector::BATCH_MAX;
+use fastpath::wire::protocol;
 
 labels! {
     /// Where packets go.
@@ -41,7 +42,6 @@ pub struct Flows {
     pen: Pen,
     scratch: Box<Scratch>,
     keys: Box<[Key; BATCH_MAX]>,
-    legs: Box<[LegId; BATCH_MAX]>,
 }
 
 impl Flows {
@@ -55,7 +55,6 @@ impl Flows {
             pen,
             scratch: Box::default(),
             keys: Box::new([Key::default(); BATCH_MAX]),
-            legs: Box::new([NONE; BATCH_MAX]),
         }
     }
 }
@@ -70,29 +69,19 @@ impl Node for Flows {
         self.decided.set(generation);
         let table = &*self.tracking.table;
         self.pen.reclaim(table, &mut self.writer, Tick::from_ns(turn.now_ns));
-        let length = batch.len();
-        for (place, key) in self.keys[..length].iter_mut().enumerate() {
-            let mut packet = batch.packet(place);
-            if is_usual(packet.meta) {
-                *key = Key::of_plain(packet.meta);
-            } else {
-                *key = key_of(&mut packet);
-            }
-        }
-        table.lookup(&mut self.scratch, &self.keys[..length], &mut self.legs[..length]);
         let now = Moment {
             table,
             generation,
             now: Tick::from_ns(turn.now_ns),
         };
-        let (writer, mut legs) = (&mut self.writer, self.legs.iter());
-        batch.each(|mut packet| {
-            let leg = legs.next().copied().unwrap_or(NONE);
-            if leg == NONE {
-                return now.unknown(&mut packet);
-            }
-            now.known(writer, &mut packet, leg)
-        });
+        let (count, keys, writer) = (batch.len(), &mut self.keys, &mut self.writer);
+        let asking = Asking {
+            now,
+            batch,
+            keys,
+            writer,
+        };
+        table.answer(&mut self.scratch, count, asking);
     }
 
     fn describe(seen: &Seen) -> String {
@@ -103,6 +92,41 @@ impl Node for Flows {
     }
 }
 
+/// A vector whose connections are looked for.
+struct Asking<'a, 'b> {
+    now: Moment<'a>,
+    batch: &'a mut Batch<'b, Flows>,
+    keys: &'a mut [Key; BATCH_MAX],
+    writer: &'a mut Writer,
+}
+
+impl Asker for Asking<'_, '_> {
+    #[inline(always)]
+    fn ask(&mut self, place: usize) {
+        let packet = self.batch.packet(place);
+        if is_usual(packet.meta) {
+            self.keys[place] = Key::of_plain(packet.meta);
+        } else {
+            self.keys[place] = key_of(packet);
+        }
+    }
+
+    #[inline(always)]
+    fn key(&self, place: usize) -> &Key {
+        &self.keys[place]
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, place: usize, leg: LegId) {
+        let packet = self.batch.packet(place);
+        let fate = match leg {
+            NONE => self.now.unknown(packet),
+            leg => self.now.known(self.writer, packet, leg),
+        };
+        self.batch.decide(place, fate);
+    }
+}
+
 #[inline(always)]
 fn is_usual(meta: &Meta) -> bool {
     meta.flags.has(Flags::TRACKED) && !meta.flags.has(Flags::FRAGMENT) && Key::is_plain(meta)
@@ -110,12 +134,12 @@ fn is_usual(meta: &Meta) -> bool {
 
 /// The key a packet is found by; one that nobody has where it has none.
 #[inline(never)]
-fn key_of(packet: &mut Packet<'_>) -> Key {
+fn key_of(mut packet: Packet<'_>) -> Key {
     let meta = &*packet.meta;
     if !meta.flags.has(Flags::TRACKED) || meta.flags.has(Flags::FRAGMENT) {
         return Key::default();
     }
-    Key::of(meta).unwrap_or_else(|| key_of_quote(packet))
+    Key::of(meta).unwrap_or_else(|| key_of_quote(&mut packet))
 }
 
 /// Of an error, the key of the packets that go the way it goes: against the one that it quotes.
@@ -137,22 +161,18 @@ struct Moment<'a> {
 
 impl Moment<'_> {
     #[inline(always)]
-    fn known(&self, writer: &mut Writer, packet: &mut Packet<'_>, leg: LegId) -> Result<Next, Drop> {
-        if is_icmp_error(packet.meta) {
-            return self.related(packet.meta, leg);
-        }
-        let (offset, protocol) = (usize::from(packet.meta.transport_offset), packet.meta.protocol);
-        let is_later = packet.meta.flags.has(Flags::LATER_FRAGMENT);
-        let bytes = packet.network();
-        let length = bytes.len() as u32;
-        let header = bytes.get(offset..).filter(|_| !is_later);
-        let transport = header.unwrap_or_default();
+    fn known(&self, writer: &mut Writer, mut packet: Packet<'_>, leg: LegId) -> Result<Next, Drop> {
         let table = self.table;
-        match follow(protocol, table.mark(leg), || table.mark(leg ^ 1), transport) {
-            Outcome::Same => {}
-            Outcome::Becomes(mark) => table.set_mark(leg, mark),
-            Outcome::Reopens => return self.reopen(writer, packet.meta, leg),
+        match packet.meta.protocol {
+            protocol::TCP | protocol::SCTP => match self.followed(&mut packet, leg) {
+                Outcome::Same => {}
+                Outcome::Becomes(mark) => table.set_mark(leg, mark),
+                Outcome::Reopens => return self.reopen(writer, packet.meta, leg),
+            },
+            _ if is_icmp_error(packet.meta) => return self.related(packet.meta, leg),
+            _ => {}
         }
+        let length = u32::from(packet.meta.length().saturating_sub(packet.meta.network_offset.into()));
         let verdict = table.leg(leg).count(length, self.now);
         packet.meta.flow = leg;
         if verdict.generation == self.generation {
@@ -161,6 +181,16 @@ impl Moment<'_> {
         }
         self.stale(packet.meta, leg);
         Ok(Next::Decide)
+    }
+
+    /// What a packet does to a connection that has a handshake and an end.
+    #[inline(always)]
+    fn followed(&self, packet: &mut Packet<'_>, leg: LegId) -> Outcome {
+        let (offset, protocol) = (usize::from(packet.meta.transport_offset), packet.meta.protocol);
+        let is_later = packet.meta.flags.has(Flags::LATER_FRAGMENT);
+        let header = packet.network().get(offset..).filter(|_| !is_later);
+        let (mine, other) = (self.table.mark(leg), || self.table.mark(leg ^ 1));
+        follow(protocol, mine, other, header.unwrap_or_default())
     }
 
     /// Has a packet of a known connection decided anew, towards where it really goes.
@@ -204,7 +234,7 @@ impl Moment<'_> {
     }
 
     #[cold]
-    fn unknown(&self, packet: &mut Packet<'_>) -> Result<Next, Drop> {
+    fn unknown(&self, mut packet: Packet<'_>) -> Result<Next, Drop> {
         let meta = *packet.meta;
         (packet.meta.flow, packet.meta.reserved) = (NONE, 0);
         if !meta.flags.has(Flags::TRACKED) {

@@ -42,14 +42,23 @@ impl Way {
     }
 }
 
-/// Evaluates an expression with `$lanes` bound to the way's own type, in a function compiled for it.
+/// Evaluates an expression with `$lanes` bound to the way's own type, in a function compiled for it: always inlined there,
+/// or a large one would be compiled for any processor, and call its vector instructions one by one.
 macro_rules! with_lanes {
     ($way:expr, $lanes:ident => $work:expr) => {
         match $way {
             #[cfg(target_arch = "x86_64")]
-            $crate::table::lanes::Way::Avx512($lanes) => $crate::table::lanes::Lanes::run($lanes, || $work),
+            $crate::table::lanes::Way::Avx512($lanes) => $crate::table::lanes::Lanes::run(
+                $lanes,
+                #[inline(always)]
+                || $work,
+            ),
             #[cfg(target_arch = "x86_64")]
-            $crate::table::lanes::Way::Avx2($lanes) => $crate::table::lanes::Lanes::run($lanes, || $work),
+            $crate::table::lanes::Way::Avx2($lanes) => $crate::table::lanes::Lanes::run(
+                $lanes,
+                #[inline(always)]
+                || $work,
+            ),
             $crate::table::lanes::Way::Portable($lanes) => $work,
             #[cfg(test)]
             $crate::table::lanes::Way::Constant($lanes) => $work,

@@ -26,7 +26,7 @@ mod x86;
 
 pub(crate) use hash::sip;
 pub use insert::{New, Refused};
-pub use lookup::Scratch;
+pub use lookup::{Asker, Scratch};
 pub(crate) use memory::prefetch;
 pub use numbers::{End, Writer};
 
