@@ -205,6 +205,13 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
     }
 }
 
+/// Both halves of the product: each bit of the result depends on all of both.
+#[inline(always)]
+fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
+}
+
 #[cfg(test)]
 #[path = "service/tests.rs"]
 mod tests;

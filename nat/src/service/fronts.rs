@@ -1,7 +1,7 @@
 //! Frontends and where they lead, as workers find them: open-addressed tables, each a part that is copied alone, and each
 //! place a cache line.
 
-use super::{Frontend, Lead};
+use super::{Frontend, Lead, fold};
 use crate::table::prefetch;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -137,13 +137,6 @@ impl Fronts {
         }
         self.shards[number] = shard.into();
     }
-}
-
-/// Both halves of the product: each bit of the result depends on all of both.
-#[inline(always)]
-fn fold(one: u64, other: u64) -> u64 {
-    let product = u128::from(one) * u128::from(other);
-    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]

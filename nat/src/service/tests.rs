@@ -262,3 +262,34 @@ proptest! {
         }
     }
 }
+
+/// Clients, their ports and services come in order, and choices spread all the same.
+#[test]
+fn choices_spread_over_what_is_counted_upwards() {
+    let at = |n: u32| Endpoint::v4(n.to_be_bytes(), 0);
+    let with_port = |end: Endpoint, n: u32| Endpoint { port: n as u16, ..end };
+    let wide = |n: u32| Endpoint {
+        address: (u128::from(n) | 0x2001_0db8 << 96).to_be_bytes(),
+        port: 1,
+    };
+    let (client, server) = (at(0x0a01_0203), with_port(at(0x0a60_0001), 80));
+    let key = |from: &Endpoint, to: &Endpoint, flags| Key::new(from, to, protocol::TCP, VRF, flags);
+    let kinds: [&dyn Fn(u32) -> Key; 4] = [
+        &|n| key(&with_port(at(0x0a01_0000 + n), 40_000), &server, Flags::IPV4),
+        &|n| key(&with_port(client, n), &server, Flags::IPV4),
+        &|n| key(&client, &with_port(at(0x0a60_0000 + n), 80), Flags::IPV4),
+        &|n| key(&wide(n), &wide(7), Flags::default()),
+    ];
+    let mut sticky = Pool::default();
+    sticky.affinity_s = 1;
+    // Where a client stays, only the client counts.
+    let pools = [(Pool::default(), &kinds[..]), (sticky, &kinds[..1])];
+    for (pool, kinds) in pools {
+        for (kind, key) in kinds.iter().enumerate() {
+            let mut tops = [0u32; 64];
+            (0..64_000).for_each(|n| tops[(pool.hash(&key(n)) >> 58) as usize] += 1);
+            // A thousand each; the deviation of a fair hash is 31.
+            assert!(tops.iter().all(|count| (800..1200).contains(count)), "{kind}: {tops:?}");
+        }
+    }
+}
