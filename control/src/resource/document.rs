@@ -3,11 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::json::Unambiguous;
+use super::sections::{Section, sections};
 use super::{Key, Kind, Metadata, Resource, fields};
 use crate::refusal::Refusal;
 
 /// Nodes of one YAML document, aliases expanded: a list of a hundred thousand resources fits, a bomb does not.
 const NODES_MAX: usize = 2_000_000;
+/// Threads that read one file.
+const READERS_MAX: usize = 8;
 
 /// A file of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,19 +70,58 @@ pub struct Named {
 /// All documents of `sources`, or the first thing that is wrong.
 pub fn read(sources: &[Source]) -> Result<Vec<Document>, Refusal> {
     let mut documents = Vec::new();
-    each_document(sources, |place, value| {
-        let Envelope {
-            origin,
-            kind,
-            metadata,
-            rest,
-        } = open(place, value)?;
-        let resource = Resource::new(kind, metadata, rest.into())
-            .map_err(|invalid| Refusal::of_field(&origin, &invalid.field, invalid.reason))?;
-        documents.push(Document { origin, resource });
-        Ok(())
-    })?;
+    for source in sources {
+        match read_side_by_side(source) {
+            Some(found) => documents.extend(found),
+            None => each_in(source, &mut |place, value| {
+                documents.push(document(place, value)?);
+                Ok(())
+            })?,
+        }
+    }
     Ok(documents)
+}
+
+fn document(place: &str, value: Value) -> Result<Document, Refusal> {
+    let Envelope {
+        origin,
+        kind,
+        metadata,
+        rest,
+    } = open(place, value)?;
+    let resource = Resource::new(kind, metadata, rest.into())
+        .map_err(|invalid| Refusal::of_field(&origin, &invalid.field, invalid.reason))?;
+    Ok(Document { origin, resource })
+}
+
+/// The documents of a long file, read on several cores; nothing where it is short, or anything is wrong with it: what that
+/// is, is found by reading it from the start.
+fn read_side_by_side(source: &Source) -> Option<Vec<Document>> {
+    if source.format != Format::Yaml {
+        return None;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sections = sections(&source.text, cores.min(READERS_MAX));
+    if sections.len() < 2 {
+        return None;
+    }
+    let read_one = |section: Section<'_>| {
+        let mut documents = Vec::with_capacity(section.count);
+        let mut counted = 0;
+        each_yaml(source, section.text, section.first, &mut |place, value| {
+            documents.push(document(place, value)?);
+            Ok(())
+        })
+        .map(|count| counted = count)
+        .ok()?;
+        (counted == section.count).then_some(documents)
+    };
+    std::thread::scope(|scope| {
+        let start = |section| std::thread::Builder::new().spawn_scoped(scope, move || read_one(section));
+        let readers: Vec<_> = sections.into_iter().map(start).collect::<Result<_, _>>().ok()?;
+        let read = readers.into_iter().map(|reader| reader.join().ok().flatten());
+        Some(read.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+    })
 }
 
 /// What the documents of `sources` name. Their bodies are not looked at: what was changed since can be deleted too.
@@ -118,13 +160,14 @@ impl Resource {
 type Sink<'a> = dyn FnMut(&str, Value) -> Result<(), Refusal> + 'a;
 
 fn each_document(sources: &[Source], mut sink: impl FnMut(&str, Value) -> Result<(), Refusal>) -> Result<(), Refusal> {
-    for source in sources {
-        match source.format {
-            Format::Json => each_json(source, &mut sink)?,
-            Format::Yaml => each_yaml(source, &mut sink)?,
-        }
+    sources.iter().try_for_each(|source| each_in(source, &mut sink))
+}
+
+fn each_in(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
+    match source.format {
+        Format::Json => each_json(source, sink),
+        Format::Yaml => each_yaml(source, &source.text, 1, sink).map(|_| ()),
     }
-    Ok(())
 }
 
 fn each_json(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
@@ -138,7 +181,8 @@ fn each_json(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn each_yaml(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
+/// Reads the documents of a part of a file, of which the first has a number in it. How many they are.
+fn each_yaml(source: &Source, text: &str, first: usize, sink: &mut Sink<'_>) -> Result<usize, Refusal> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_reader_input_bytes: None,
@@ -150,9 +194,11 @@ fn each_yaml(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
         strict_booleans: true,
         with_snippet: false,
     };
-    let mut bytes = source.text.as_bytes();
+    let mut bytes = text.as_bytes();
     let documents = serde_saphyr::read_with_options::<_, Value>(&mut bytes, options);
-    for (number, document) in (1..).zip(documents) {
+    let mut count = 0;
+    for (number, document) in (first..).zip(documents) {
+        count += 1;
         let place = place(source, number);
         let value = document.map_err(|error| {
             let text = error.without_snippet().to_string();
@@ -161,7 +207,7 @@ fn each_yaml(source: &Source, sink: &mut Sink<'_>) -> Result<(), Refusal> {
         })?;
         each_item(&place, value, sink)?;
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Kubernetes' `List` holds documents of its own; `get -o json` prints one.
@@ -287,4 +333,51 @@ fn in_namespace(place: &str, kind: Kind, metadata: Metadata) -> Result<Metadata,
         return refuse(reason);
     }
     Ok(Metadata { namespace, ..metadata })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: usize = 6_000;
+
+    fn route(number: usize, gateway: &str) -> String {
+        format!(
+            "---\napiVersion: margay/v1\nkind: Route\nmetadata: {{ name: r{number}, labels: {{ of: a-long-file-of-routes }} }}\n\
+             spec: {{ destination: 10.{}.{}.0/24, via: [{{ gateway: {gateway} }}] }}\n",
+            number / 256,
+            number % 256,
+        )
+    }
+
+    fn file(bad: Option<usize>) -> Source {
+        let line = |number| route(number, if bad == Some(number) { "nowhere" } else { "10.2.0.2" });
+        Source::file("a.yaml", (1..=COUNT).map(line).collect::<String>())
+    }
+
+    #[test]
+    fn a_file_read_side_by_side_is_the_same_as_one_read_from_the_start() {
+        let file = file(None);
+        let mut expected = vec![];
+        each_in(&file, &mut |place, value| {
+            expected.push(document(place, value)?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(expected.len(), COUNT);
+        assert_eq!(read(std::slice::from_ref(&file)).unwrap(), expected);
+        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+            assert_eq!(read_side_by_side(&file), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_mistake_far_inside_is_named_by_its_number() {
+        let refusal = read(&[file(Some(5_432))]).unwrap_err();
+        assert_eq!(
+            refusal.document.as_deref(),
+            Some("a.yaml document 5432, Route/r5432"),
+            "{refusal:?}"
+        );
+    }
 }

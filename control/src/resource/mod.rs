@@ -15,6 +15,7 @@ mod overlay;
 mod port;
 mod qos;
 mod route;
+mod sections;
 mod service;
 mod source_nat;
 mod wireguard_interface;
