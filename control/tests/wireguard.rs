@@ -455,3 +455,28 @@ fn more_peers_than_fit_are_refused_and_leave_nothing_behind() {
     assert!(refusal.error.contains("has 8192 peers already"), "{refusal}");
     assert_eq!(fixture.state(), before);
 }
+
+#[test]
+fn a_tunnel_and_a_vxlan_do_not_listen_on_one_udp_port() {
+    let fixture = Fixture::new();
+    let vxlan = |port: u16| {
+        format!(
+            "---\n{{apiVersion: margay/v1, kind: Port, metadata: {{name: under}}, spec: {{driver: memory, device: under, \
+             addresses: [192.0.2.1/24]}}}}\n---\n\
+             {{apiVersion: margay/v1, kind: Port, metadata: {{name: vx}}, spec: {{driver: vxlan, device: vx, local: 192.0.2.1, \
+             udpPort: {port}}}}}\n"
+        )
+    };
+    fixture.apply(&wg0());
+    let refusal = fixture.carry_out(&vxlan(51820)).unwrap_err();
+    assert_eq!(refusal.field.as_deref(), Some("spec.udpPort"), "{refusal}");
+    let expected = "UDP port 51820 in vrf default already belongs to WireguardInterface/wg0";
+    assert!(refusal.error.contains(expected), "{refusal}");
+    fixture.apply(&vxlan(4789));
+    let moved = wg0().replace("spec: {", "spec: {listenPort: 4789, ");
+    let refusal = fixture.carry_out(&moved).unwrap_err();
+    assert!(
+        refusal.error.contains("already belongs to WireguardInterface/wg0"),
+        "{refusal}"
+    );
+}

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use fastpath::overlay::Wrapping;
+
 use super::{Connected, Resulting};
 use crate::refusal::Refusal;
 use crate::resource::{Driver, Kind, NeighborSpec, PortSpec, Resource};
@@ -18,6 +20,7 @@ pub(super) fn check_port(
         return Ok(());
     };
     let outside = spec.outside();
+    check_udp_port(result, key, spec)?;
     let mut here = connected
         .iter()
         .filter(|other| other.vrf == outside && other.port != key);
@@ -27,6 +30,27 @@ pub(super) fn check_port(
     let reason =
         format!("no Port has the address {local} in vrf {outside}; give one to the Port that the tunnel goes by");
     Err(result.refuse(key, "spec.local", &reason))
+}
+
+/// A datagram is for one of those who listen: VXLAN ports tell theirs apart by the network, and WireGuard by nothing.
+fn check_udp_port(result: &Resulting<'_>, key: &Key, spec: &PortSpec) -> Result<(), Refusal> {
+    let (Some(Wrapping::Vxlan { udp_port, .. }), outside) = (spec.wrapping(), spec.outside()) else {
+        return Ok(());
+    };
+    let mut listening = result
+        .of_kind(Kind::WireguardInterface)
+        .filter(|(_, resource)| match &***resource {
+            Resource::WireguardInterface(object) => {
+                object.body.spec.listen_port == udp_port && object.body.spec.transport_vrf == outside
+            }
+            _ => false,
+        });
+    let Some((other, _)) = listening.next() else {
+        return Ok(());
+    };
+    let reason =
+        format!("UDP port {udp_port} in vrf {outside} already belongs to {other}; choose another for one of them");
+    Err(result.refuse(key, "spec.udpPort", &reason))
 }
 
 /// Where a neighbour behind a tunnel is has to be known, and elsewhere it has no other end.
