@@ -46,6 +46,16 @@ impl AllowedIps {
         self.owned.get(&peer).into_iter().flatten().copied()
     }
 
+    /// The peer that has just this prefix.
+    pub fn owner(&self, prefix: &IpNet) -> Option<PeerId> {
+        let length = u32::from(prefix.prefix_len());
+        let owner = match prefix {
+            IpNet::V4(net) => self.v4.get(net.network().to_bits(), length),
+            IpNet::V6(net) => self.v6.get(net.network().to_bits(), length),
+        };
+        owner.map(PeerId)
+    }
+
     /// Gives a peer these prefixes and no others; tells which of them were another's. Prefixes that stay are not touched.
     ///
     /// # Errors

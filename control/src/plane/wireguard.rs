@@ -1,10 +1,11 @@
 //! Tunnels: what resources say of them becomes keys, peers and routes, in place.
 
+mod allowed;
 mod interface;
 mod post;
 mod views;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +14,6 @@ use fastpath::fib;
 use fastpath::forwarding::Forwarding;
 use fastpath::interfaces::Listener;
 use fastpath::meta::{PortId, VrfId};
-use fastpath::rib::{Full, Origin, Target};
-use ipnet::IpNet;
 use wireguard::interface::Interfaces;
 use wireguard::mailbox::Mailbox;
 use wireguard::session::Ends;
@@ -26,6 +25,7 @@ use crate::refusal::Refusal;
 use crate::resource::{Kind, Resource, WireguardInterface, WireguardPeer};
 use crate::show::drops::DropView;
 use crate::store::{Plan, Planned};
+pub(super) use allowed::AllowedRoutes;
 pub(super) use interface::{PEERS_MAX, Running};
 pub(super) use post::Ground;
 pub(super) use post::Post;
@@ -36,9 +36,6 @@ pub(super) const ALLOWED_BYTES: usize = 256 << 20;
 const LETTERS_AT_ONCE: usize = 64;
 /// Notices taken at once.
 const NOTICES_AT_ONCE: usize = 1024;
-
-/// The routes that follow from allowed IPs, as last written.
-pub(super) type AllowedRoutes = HashMap<(VrfId, IpNet), PortId>;
 
 /// All tunnels, shared by requests and the thread that serves them. Whoever also needs the plane's state locks that
 /// first.
@@ -334,48 +331,6 @@ impl State {
 
     pub(super) fn listeners(&self) -> Vec<Listener> {
         self.tunnels.lock().listeners()
-    }
-
-    /// Makes the routes into tunnels what allowed IPs say. Of several interfaces of a table, the first by name has it.
-    pub(super) fn write_allowed(&mut self, plan: Option<&Plan>) -> Result<(), Full> {
-        if plan.is_some_and(|plan| coming(plan).chain(going(plan)).next().is_none()) {
-            return Ok(());
-        }
-        let gone: HashSet<(Kind, &str)> = plan
-            .into_iter()
-            .flat_map(going)
-            .map(|planned| (planned.key.kind, planned.key.name.as_str()))
-            .collect();
-        let mut wanted = AllowedRoutes::new();
-        for (name, running) in &self.tunnels.lock().list {
-            if gone.contains(&(Kind::WireguardInterface, name)) {
-                continue;
-            }
-            let vrf = self.vrf(&running.body.spec.vrf);
-            let stays = |peer: &&str| !gone.contains(&(Kind::WireguardPeer, *peer));
-            for peer in running.peers.keys().map(String::as_str).filter(stays) {
-                for net in running.allowed_of(peer) {
-                    wanted.entry((vrf, net)).or_insert(running.port);
-                }
-            }
-        }
-        let stray: Vec<_> = self
-            .allowed
-            .keys()
-            .filter(|key| !wanted.contains_key(key))
-            .copied()
-            .collect();
-        for (vrf, net) in stray {
-            self.rib.clear(vrf, net, Origin::Allowed)?;
-            self.allowed.remove(&(vrf, net));
-        }
-        for ((vrf, net), port) in wanted {
-            if self.allowed.get(&(vrf, net)) != Some(&port) {
-                self.rib.set(vrf, net, Origin::Allowed, &Target::Tunnel(port))?;
-                self.allowed.insert((vrf, net), port);
-            }
-        }
-        Ok(())
     }
 
     /// The time, as tunnels want it.

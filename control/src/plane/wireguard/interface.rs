@@ -188,6 +188,12 @@ impl Running {
         nets
     }
 
+    /// The peer that has just this prefix.
+    pub fn owner_of(&self, net: &IpNet) -> Option<&str> {
+        let owner = self.allowed.owner(net)?;
+        self.names.get(&owner).map(String::as_str)
+    }
+
     /// A session of a peer came into use.
     pub fn established(&mut self, id: PeerId) {
         let name = self.names.get(&id);
