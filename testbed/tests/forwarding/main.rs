@@ -7,6 +7,7 @@ mod limits;
 mod neighbours;
 mod overlays;
 mod proxies;
+mod random_tables;
 mod routes;
 mod scale;
 mod sizes;
