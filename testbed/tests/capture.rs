@@ -2,13 +2,13 @@
 
 mod router;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use control::capture::{CaptureRequest, Capturing, Where};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use router::{LIMIT, Net, ping, shell, until};
+use router::{LIMIT, Net, iperf, iperf_server, ping, shell, until};
 use testbed::packets::{Mac, echo, frame, port_mac};
 use testbed::{Plane, need};
 
@@ -235,4 +235,66 @@ fn wireshark_reads_it_and_nobody_is_held_up() {
         "{said}"
     );
     net.both_families_pass();
+}
+
+/// A small disk, for as long as this lives.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(folder: &Path, size: &str) -> Disk {
+        let path = folder.join("disk");
+        std::fs::create_dir(&path).unwrap();
+        let size = format!("size={size}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path);
+        assert!(mount.status().unwrap().success());
+        Disk(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_the_capture_with_a_whole_file_and_the_plane_loses_nothing() {
+    need!("iperf3", "ping", "tshark");
+    let net = Net::new();
+    let margay = net.start(&[]);
+    net.both_families_pass();
+    let disk = Disk::new(&net.lab.folder(), "1m");
+    let file = disk.0.join("full.pcap");
+    let _server = iperf_server(&net.right);
+    let (socket, binary) = (margay.socket().display(), margay.binary().display());
+    let line = format!(
+        "exec {binary} capture --socket {socket} -w {} udp or icmp",
+        file.display()
+    );
+    let mut child = net.router.spawn(["sh", "-c", &line]).unwrap();
+    until("the capture to begin", || {
+        ping(&net.left, "10.2.0.2");
+        file.exists()
+    });
+    let report = iperf(&net.left, "-c 10.2.0.2 -u -b 10M -l 1000 -t 3");
+    let status = child.wait_for_end(LIMIT).unwrap();
+    let said = child.stderr();
+    let why = format!("cannot write {}: No space left on device", file.display());
+    assert!(!status.success() && said.contains(&why), "{said}");
+
+    // As many as were said, to the last byte of the file, in their order.
+    let caught = tshark(&file, &["frame.len", "udp.length"]);
+    assert!(caught.len() > 500, "{}", caught.len());
+    assert!(
+        said.contains(&format!("the {} packets captured before", caught.len())),
+        "{said}"
+    );
+    let length = std::fs::metadata(&file).unwrap().len();
+    assert!((900_000..=1 << 20).contains(&length), "{length}");
+    // Nobody but the capture noticed.
+    let sum = &report["end"]["sum"];
+    assert!(sum["packets"].as_u64().unwrap() > 3_000, "{sum}");
+    assert_eq!(sum["lost_packets"], 0, "{sum}");
+    margay.stop().unwrap();
 }

@@ -64,15 +64,25 @@ impl<'a> Sink<'a> {
     fn take(&mut self, piece: &[u8]) -> Result<(), Error> {
         let out = match &mut self.out {
             Some(out) => out,
-            none => none.insert(open(self.path).map_err(|error| failed(self.path, &error))?),
+            none => none.insert(open(self.path).map_err(|error| failed(self.path, &error, 0))?),
         };
-        let written = out.write_all(piece).and_then(|()| out.flush());
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Error::Closed,
-            _ => failed(self.path, &error),
-        })?;
-        self.packets.count(piece);
-        Ok(())
+        match write(out, piece, &mut self.packets) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::Closed),
+            Err(error) => Err(self.end_early(&error)),
+        }
+    }
+
+    /// Half a block at the end would make the file one that readers call damaged.
+    fn end_early(&mut self, error: &io::Error) -> Error {
+        self.out = None;
+        if self.path != Path::new("-")
+            && let Ok(file) = File::options().write(true).open(self.path)
+        {
+            // A device has no length, and no half a block either.
+            let _ = file.set_len(self.packets.whole);
+        }
+        failed(self.path, error, self.packets.packets)
     }
 
     fn finish(self) -> Result<(), Error> {
@@ -88,20 +98,40 @@ fn open(path: &Path) -> io::Result<Box<dyn Write>> {
     Ok(Box::new(File::create(path)?))
 }
 
-fn failed(path: &Path, error: &io::Error) -> Error {
+/// Writes, and counts what could be written.
+fn write(out: &mut dyn Write, mut piece: &[u8], packets: &mut Packets) -> io::Result<()> {
+    while !piece.is_empty() {
+        match out.write(piece) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                packets.count(&piece[..written]);
+                piece = &piece[written..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    out.flush()
+}
+
+fn failed(path: &Path, error: &io::Error, packets: u64) -> Error {
+    let path = path.display();
     Error::Failed(format!(
-        "cannot write {}: {error}; what was written before is still there",
-        path.display()
+        "cannot write {path}: {error}; the {packets} packets captured before are there"
     ))
 }
 
-/// Counts packets in a stream of blocks, of which each begins with its type and its length.
+/// Counts whole packets in a stream of blocks, of which each begins with its type and its length.
 #[derive(Default)]
 struct Packets {
     packets: u64,
+    /// Bytes of whole blocks.
+    whole: u64,
     /// The part of a head that has come so far.
     head: Vec<u8>,
-    /// Bytes of the block that are still to come.
+    /// Type and length of the block that is coming.
+    block: (u32, u64),
+    /// Bytes of it that are still to come.
     rest: usize,
 }
 
@@ -112,19 +142,26 @@ impl Packets {
                 let passed = self.rest.min(piece.len());
                 self.rest -= passed;
                 piece = &piece[passed..];
+                self.end_block();
                 continue;
             }
             self.head.push(piece[0]);
             piece = &piece[1..];
-            if let Some((kind, length)) = self.head.first_chunk().zip(self.head.get(4..8)) {
-                let length = length
-                    .iter()
-                    .rev()
-                    .fold(0, |length, &byte| length << 8 | usize::from(byte));
-                self.packets += u64::from(u32::from_le_bytes(*kind) == PACKET);
-                self.rest = length.saturating_sub(8);
+            if let Ok([a, b, c, d, e, f, g, h]) = <[u8; 8]>::try_from(&self.head[..]) {
+                let length = u32::from_le_bytes([e, f, g, h]);
+                self.block = (u32::from_le_bytes([a, b, c, d]), u64::from(length));
+                self.rest = (length as usize).saturating_sub(8);
                 self.head.clear();
+                self.end_block();
             }
+        }
+    }
+
+    fn end_block(&mut self) {
+        if self.rest == 0 {
+            let (kind, length) = self.block;
+            self.packets += u64::from(kind == PACKET);
+            self.whole += length;
         }
     }
 }
@@ -133,14 +170,50 @@ impl Packets {
 mod tests {
     use super::*;
 
+    fn block(kind: u32, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        bytes[..4].copy_from_slice(&kind.to_le_bytes());
+        bytes[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+        bytes
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk(usize);
+
+    impl Write for Disk {
+        fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+            let room = self.0.min(piece.len());
+            self.0 -= room;
+            match room {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                _ => Ok(room),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_what_a_full_disk_took_whole_blocks_are_counted() {
+        let stream = [block(0x0a0d_0d0a, 28), block(6, 100), block(6, 44)].concat();
+        for (room, expected) in [
+            (27, (0, 0)),
+            (28, (0, 28)),
+            (127, (0, 28)),
+            (128, (1, 128)),
+            (171, (1, 128)),
+        ] {
+            let mut packets = Packets::default();
+            let error = write(&mut Disk(room), &stream, &mut packets).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert_eq!((packets.packets, packets.whole), expected, "{room}");
+        }
+    }
+
     #[test]
     fn packets_are_counted_however_the_stream_is_cut() {
-        let block = |kind: u32, length: usize| {
-            let mut bytes = vec![0; length];
-            bytes[..4].copy_from_slice(&kind.to_le_bytes());
-            bytes[4..8].copy_from_slice(&(length as u32).to_le_bytes());
-            bytes
-        };
         let stream = [
             block(0x0a0d_0d0a, 28),
             block(1, 20),
@@ -152,7 +225,7 @@ mod tests {
         for cut in 1..stream.len() {
             let mut packets = Packets::default();
             stream.chunks(cut).for_each(|piece| packets.count(piece));
-            assert_eq!(packets.packets, 2);
+            assert_eq!((packets.packets, packets.whole), (2, stream.len() as u64));
         }
     }
 }
