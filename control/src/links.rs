@@ -5,7 +5,7 @@ use std::io;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::mpsc;
@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 pub struct Link {
     /// Its name. A renamed device is told as removed, then as new.
     pub name: String,
+    /// Its other names (`altname` of ip-link(8)). One that it loses is told as removed, as its name is.
+    pub alternatives: Vec<String>,
     /// The kernel's number for it; a device created again under the same name has another.
     pub ifindex: u32,
     /// Ethernet address; zeroes if it has none.
@@ -27,6 +29,25 @@ pub struct Link {
     pub running: bool,
     /// Deleted, renamed or moved to another network namespace.
     pub removed: bool,
+}
+
+impl Link {
+    /// Whether the device has this name, or had it when it was removed.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alternatives.iter().any(|other| other == name)
+    }
+
+    /// The device as it was, of its names those only that `now` has not.
+    fn without_names_of(&self, now: &Link) -> Option<Link> {
+        let names = std::iter::once(&self.name).chain(&self.alternatives);
+        let mut gone = names.filter(|name| !now.is_called(name)).cloned();
+        Some(Link {
+            name: gone.next()?,
+            alternatives: gone.collect(),
+            removed: true,
+            ..self.clone()
+        })
+    }
 }
 
 /// Watches the devices of the calling thread's network namespace: first tells all there are, then every change of
@@ -110,13 +131,16 @@ impl Watch {
     }
 
     async fn tell(&mut self, link: Link) -> Result<(), Over> {
-        match self.known.get(&link.ifindex) {
-            // The kernel repeats itself, and speaks of more than is asked here.
-            Some(known) if *known == link => return Ok(()),
-            Some(known) if known.name != link.name => self.remove(link.ifindex).await?,
-            _ => (),
+        let known = self.known.get(&link.ifindex);
+        // The kernel repeats itself, and speaks of more than is asked here.
+        if known == Some(&link) {
+            return Ok(());
         }
+        let renamed = known.and_then(|known| known.without_names_of(&link));
         self.known.insert(link.ifindex, link.clone());
+        if let Some(before) = renamed {
+            self.sender.send(before).await.map_err(|_| Over)?;
+        }
         self.sender.send(link).await.map_err(|_| Over)
     }
 
@@ -136,6 +160,7 @@ fn read(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
         name: String::new(),
+        alternatives: vec![],
         ifindex: message.header.index,
         mac: [0; 6],
         mtu: 0,
@@ -149,10 +174,18 @@ fn read(message: &LinkMessage) -> Link {
             // Other kinds of devices have addresses of other lengths.
             LinkAttribute::Address(address) => link.mac = address.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::PropList(properties) => link.alternatives = properties.iter().filter_map(name_of).collect(),
             _ => (),
         }
     }
     link
+}
+
+fn name_of(property: &Prop) -> Option<String> {
+    match property {
+        Prop::AltIfName(name) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +268,8 @@ mod tests {
         let two = next(&mut links, "two").await;
         assert_eq!((two.ifindex, two.mac), (renamed.ifindex, one.mac));
 
+        names_come_and_go(&mut links).await;
+
         // To leave a bridge is not to go.
         ip("link add bridge type bridge");
         ip("link set two master bridge");
@@ -253,6 +288,22 @@ mod tests {
         while !next(&mut links, "other").await.removed {}
     }
 
+    /// Another name comes and goes by itself; the device `two` that has it may be renamed.
+    async fn names_come_and_go(links: &mut mpsc::Receiver<Link>) {
+        ip("link set two up");
+        ip("link property add dev two altname also");
+        while !next(links, "two").await.is_called("also") {}
+        ip("link set two name three");
+        let before = next_removed(links).await;
+        assert!(before.name == "two" && !before.is_called("also"), "{before:?}");
+        assert!(next(links, "three").await.is_called("also"));
+        ip("link property del dev three altname also");
+        let before = next_removed(links).await;
+        assert!(before.name == "also" && !before.is_called("three"), "{before:?}");
+        ip("link set three name two");
+        while next(links, "two").await.removed {}
+    }
+
     /// The next thing told of the device of that name.
     async fn next(links: &mut mpsc::Receiver<Link>, name: &str) -> Link {
         let find = async {
@@ -267,6 +318,19 @@ mod tests {
         tokio::time::timeout(patience, find)
             .await
             .unwrap_or_else(|_| panic!("nothing told of {name}"))
+    }
+
+    async fn next_removed(links: &mut mpsc::Receiver<Link>) -> Link {
+        let find = async {
+            loop {
+                let link = links.recv().await.expect("the watch goes on");
+                if link.removed {
+                    return link;
+                }
+            }
+        };
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, find).await.expect("nothing is removed")
     }
 
     fn ip(arguments: &str) {

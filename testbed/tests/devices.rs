@@ -164,6 +164,43 @@ fn a_renamed_device_is_gone_until_it_has_its_name_again() {
 }
 
 #[test]
+fn a_device_may_be_renamed_while_its_port_has_another_name_of_it() {
+    need!("ping");
+    let net = Net::new();
+    ip(&net.router, "link property add dev right0 altname uplink");
+    let margay = net
+        .lab
+        .margay(
+            &net.router,
+            &router::PORTS.replace("device: right0", "device: uplink"),
+            &[],
+        )
+        .unwrap();
+    net.both_families_pass();
+    ip(&net.router, "link set right0 name other0");
+    // News come in their order: with this, that of the name has come.
+    ip(&net.router, "link set other0 address 02:00:00:00:77:02");
+    until("the new address", || {
+        port(&margay, "right")["mac"] == "02:00:00:00:77:02"
+    });
+    assert_eq!(port(&margay, "right")["state"], "up");
+    router::forget_neighbours(&net.right);
+    net.both_families_pass();
+    let log = margay.child.stderr();
+    assert!(!log.contains("port right is down"), "{log}");
+    // Without that name it is gone, and back with it.
+    ip(&net.router, "link property del dev other0 altname uplink");
+    until_down(&margay, "right", "device uplink is gone");
+    let log = margay.child.stderr();
+    assert!(log.contains("port right is down: device uplink is gone"), "{log}");
+    dropped_by_name(&net, &margay, "port-down");
+    ip(&net.router, "link property add dev other0 altname uplink");
+    until_up(&margay, "right");
+    net.both_families_pass();
+    margay.stop().unwrap();
+}
+
+#[test]
 fn a_device_whose_mtu_shrinks_below_the_ports_is_down() {
     need!("ping");
     let net = Net::new();

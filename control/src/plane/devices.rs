@@ -12,16 +12,18 @@ use crate::resource::{Driver, PortSpec};
 impl State {
     /// A device came, went or changed.
     pub(super) fn link_changed(&mut self, link: &Link) {
-        let sees = |port: &&Port| {
-            port.spec.driver == Driver::Xdp && port.spec.vlan.is_none() && self.device_of(port) == link.name
+        let sees = |port: &Port| {
+            let device = self.device_of(port);
+            let is_device = port.spec.driver == Driver::Xdp && port.spec.vlan.is_none();
+            (is_device && link.is_called(&device)).then(|| (port.name.clone(), device))
         };
-        let names: Vec<String> = self.ports.iter().filter(sees).map(|port| port.name.clone()).collect();
-        for name in names {
+        let seen: Vec<_> = self.ports.iter().filter_map(sees).collect();
+        for (name, device) in seen {
             if self.is_old_news(&name, link) {
                 continue;
             }
             if link.removed || self.device_was_replaced(&name, link) {
-                self.lose_device(&name, &format!("device {} is gone", link.name));
+                self.lose_device(&name, &format!("device {device} is gone"));
             }
             if !link.removed {
                 self.follow_device(&name, link);
