@@ -344,6 +344,7 @@ impl State {
             // It comes with the port of its link.
             return Ok(());
         }
+        self.refuse_hidden(name, &spec)?;
         let (backing, queues, mode) = match spec.driver {
             Driver::Xdp if spec.punt == Punt::Tap => self.open_with_host(name, &spec)?,
             Driver::Xdp => self.open_device(&spec)?,

@@ -1,9 +1,17 @@
-//! Ports that are VLANs of another port's link: they come and go, and are up and down, with that.
+//! Ports that are VLANs of another port's link: they come and go, and are up and down, with that. And devices that are
+//! VLANs to the kernel, which get nothing while a port takes all that comes by their link.
 
 use fastpath::meta::PortId;
 
 use super::State;
-use super::ports::Backing;
+use super::ports::{Backing, Port};
+use crate::resource::{Driver, PortSpec, Punt};
+
+/// The kernel's own VLANs in our network namespace: a line for each, of its name, number and the device it is on
+/// (net/8021q/vlanproc.c). There is no such file where the kernel has none.
+const KERNELS: &str = "/proc/net/vlan/config";
+/// VLANs in one another: more than a frame has room for.
+const STACKED_MAX: usize = 8;
 
 /// What a VLAN has of the port of its link.
 struct Trunk {
@@ -59,7 +67,36 @@ impl State {
         }
     }
 
-    fn trunk_of(&self, vlan: &super::ports::Port) -> Option<Trunk> {
+    /// Refuses a device that would get nothing, because a port takes what comes for it before the kernel takes its tag
+    /// off; and one that would take so from a port there is.
+    pub(super) fn refuse_hidden(&self, name: &str, spec: &PortSpec) -> Result<(), String> {
+        let takes_all =
+            |spec: &PortSpec| spec.driver == Driver::Xdp && spec.vlan.is_none() && spec.punt != Punt::Kernel;
+        if spec.driver != Driver::Xdp {
+            return Ok(());
+        }
+        let vlans = std::fs::read_to_string(KERNELS).unwrap_or_default();
+        if vlans.is_empty() {
+            return Ok(());
+        }
+        let others = self
+            .ports
+            .iter()
+            .filter(|port| port.name != name && port.backing.is_some());
+        let devices = others.filter(|port| port.spec.driver == Driver::Xdp && port.spec.vlan.is_none());
+        for (port, device) in devices.map(|port| (port, self.device_of(port))) {
+            if let Some(id) = vlan_on(&vlans, &spec.device, &device).filter(|_| takes_all(&port.spec)) {
+                return Err(hidden(&spec.device, id, &device, &port.name));
+            }
+            if let Some(id) = vlan_on(&vlans, &device, &spec.device).filter(|_| takes_all(spec)) {
+                let why = hidden(&device, id, &spec.device, name);
+                return Err(format!("Port/{} would get nothing any more: {why}", port.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn trunk_of(&self, vlan: &Port) -> Option<Trunk> {
         let trunk = self.ports.iter().find(|port| port.spec.is_trunk_of(&vlan.spec))?;
         Some(Trunk {
             id: trunk.id,
@@ -68,5 +105,51 @@ impl State {
             is_up: trunk.is_up(),
             why: trunk.why.clone(),
         })
+    }
+}
+
+/// The sentence for a device that a port keeps everything from.
+fn hidden(device: &str, id: u16, link: &str, port: &str) -> String {
+    format!(
+        "device {device} is VLAN {id} of device {link}, and what comes there goes to Port/{port} with its tag; \
+         delete the one, and write `device: {link}, vlan: {id}` beside the other"
+    )
+}
+
+/// The number of the kernel's VLAN that leads from `device` onto `link`, through others if need be: the last before it.
+fn vlan_on(vlans: &str, device: &str, link: &str) -> Option<u16> {
+    let mut device = device;
+    for _ in 0..STACKED_MAX {
+        let (id, on) = vlans.lines().find_map(|line| {
+            let mut fields = line.split('|').map(str::trim);
+            let [name, id, on] = [fields.next()?, fields.next()?, fields.next()?];
+            (name == device).then_some((id.parse().ok()?, on))
+        })?;
+        if on == link {
+            return Some(id);
+        }
+        device = on;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Linux 6 writes it.
+    const CONFIG: &str = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                          eth1.100       | 100  | eth1\nguests         | 7  | eth1.100\nround          | 9  | round\n";
+
+    #[test]
+    fn the_way_from_a_vlan_to_its_link_is_found_through_others() {
+        assert_eq!(vlan_on(CONFIG, "eth1.100", "eth1"), Some(100));
+        assert_eq!(vlan_on(CONFIG, "guests", "eth1.100"), Some(7));
+        assert_eq!(vlan_on(CONFIG, "guests", "eth1"), Some(100));
+        assert_eq!(vlan_on(CONFIG, "eth1", "eth1.100"), None);
+        assert_eq!(vlan_on(CONFIG, "eth2", "eth1"), None);
+        assert_eq!(vlan_on(CONFIG, "round", "eth1"), None);
+        assert_eq!(vlan_on("", "eth1.100", "eth1"), None);
+        assert_eq!(vlan_on("eth1.100 | a number | eth1", "eth1.100", "eth1"), None);
     }
 }

@@ -276,13 +276,19 @@ impl<'a> Resulting<'a> {
     /// A VLAN stands on the port of its link.
     fn check_vlan(&self, key: &Key, vlan: &PortSpec) -> Result<(), Refusal> {
         let Some(id) = vlan.vlan else { return Ok(()) };
-        let mut ports = self
+        let ports = self
             .of_kind(Kind::Port)
             .filter_map(|(key, resource)| match &**resource {
                 Resource::Port(port) => Some((key, &port.body.spec)),
                 _ => None,
             });
-        match ports.find(|(_, spec)| spec.is_trunk_of(vlan)) {
+        let ports: Vec<_> = ports.collect();
+        let is_vlan = |spec: &PortSpec| spec.vlan.is_some() && spec.device_name() == vlan.device;
+        match ports.iter().find(|(_, spec)| spec.is_trunk_of(vlan)) {
+            None if let Some((other, _)) = ports.iter().find(|(_, spec)| is_vlan(spec)) => {
+                let reason = format!("is {other}, a VLAN itself; VLANs are not stacked: a frame has one tag here");
+                Err(self.refuse(key, "spec.device", &reason))
+            }
             None => {
                 let device = &vlan.device;
                 let reason = format!(

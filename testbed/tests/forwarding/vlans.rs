@@ -225,6 +225,10 @@ fn what_a_vlan_cannot_say_is_refused() {
             "needs a Port of driver memory for device other itself",
         ),
         (
+            "device: left.100, driver: memory, vlan: 5",
+            "spec.device: is Port/vlan100, a VLAN itself; VLANs are not stacked: a frame has one tag here",
+        ),
+        (
             "device: left, driver: memory, vlan: 100",
             "vlan 100 of memory device left already belongs to Port/vlan100",
         ),
