@@ -308,8 +308,8 @@ fn by_worker(margay: &Margay, node: &str) -> Vec<u64> {
     workers.iter().map(packets).collect()
 }
 
-/// Two workers forward several flows of UDP and of TCP both ways; no packet overtakes another of its flow.
-fn two_workers_keep_the_order(queues: u8) -> (Net, Margay) {
+/// A router with two workers, and so many queues a port.
+fn two_workers(queues: u8) -> (Net, Margay) {
     let lab = testbed::Lab::new().unwrap();
     let [left, router, right] = ["left", "router", "right"].map(|name| lab.host(name).unwrap());
     let net = Net {
@@ -330,6 +330,12 @@ fn two_workers_keep_the_order(queues: u8) -> (Net, Margay) {
         .margay(&net.router, &ports, &["--cores", "0,1", "--frames", "16384"])
         .unwrap();
     net.both_families_pass();
+    (net, margay)
+}
+
+/// Two workers forward several flows of UDP and of TCP both ways; no packet overtakes another of its flow.
+fn two_workers_keep_the_order(queues: u8) -> (Net, Margay) {
+    let (net, margay) = two_workers(queues);
     // Who receives sees the order, and a client that has its server send tells of it.
     for (client, server, addresses) in [
         (&net.left, &net.right, ["10.2.0.2", "fd00:2::2"]),
@@ -375,6 +381,71 @@ fn packets_leave_by_a_port_of_another_worker_in_order() {
     let (_net, margay) = two_workers_keep_the_order(1);
     for packets in by_worker(&margay, "handoff") {
         assert!(packets > 1_000, "nothing went from worker to worker: {packets}");
+    }
+    all_frames_come_back(&margay);
+    margay.stop().unwrap();
+}
+
+#[test]
+fn many_flows_keep_the_order_while_their_routes_change() {
+    need!("iperf3", "ping");
+    let (net, margay) = two_workers(2);
+    let _server = iperf_server(&net.left);
+    // The hosts' own routes come and go over those of their links, among others.
+    let route = |number: usize, destination: &str, gateway: &str| {
+        format!(
+            "---\n{{apiVersion: margay/v1, kind: Route, metadata: {{name: r{number}}}, \
+             spec: {{destination: \"{destination}\", via: [{{gateway: \"{gateway}\"}}]}}}}\n"
+        )
+    };
+    let mut routes = route(0, "10.2.0.2/32", "10.2.0.2") + &route(1, "10.2.0.0/25", "10.2.0.2");
+    routes += &(route(2, "10.1.0.2/32", "10.1.0.2") + &route(3, "fd00:2::2/128", "fd00:2::2"));
+    routes.extend((4..500).map(|number| {
+        route(
+            number,
+            &format!("10.77.{}.{}/32", number >> 8, number & 255),
+            "10.2.0.2",
+        )
+    }));
+    let mut client = net
+        .right
+        .spawn([
+            "iperf3",
+            "-c",
+            "10.1.0.2",
+            "--reverse",
+            "-u",
+            "-b",
+            "2M",
+            "-l",
+            "200",
+            "-P",
+            "32",
+            "-t",
+            "4",
+            "--json",
+        ])
+        .unwrap();
+    let mut changes = 0;
+    while client.status().unwrap().is_none() {
+        margay.apply(&routes).unwrap();
+        margay.delete(&routes).unwrap();
+        changes += 2;
+    }
+    assert!(changes >= 6, "only {changes} changes beside the traffic");
+    let report = client.wait(router::LIMIT).unwrap().stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let streams = report["end"]["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 32, "{report}");
+    for stream in streams {
+        assert!(stream["udp"]["packets"].as_u64().unwrap() > 500, "{stream}");
+        assert_eq!(stream["udp"]["out_of_order"], 0, "{stream}");
+    }
+    for packets in by_worker(&margay, "port-in") {
+        assert!(packets > 1_000, "a queue had no traffic: {packets}");
+    }
+    for reason in ["no-route", "unknown-neighbour", "port-down"] {
+        assert_eq!(drops(&margay, reason), 0, "{reason}");
     }
     all_frames_come_back(&margay);
     margay.stop().unwrap();
