@@ -2,6 +2,8 @@
 
 #[path = "devices/learn.rs"]
 mod learn;
+#[path = "devices/limits.rs"]
+mod limits;
 #[path = "devices/overlays.rs"]
 mod overlays;
 #[path = "devices/punt.rs"]

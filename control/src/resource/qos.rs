@@ -31,7 +31,7 @@ pub struct QosControls {
     /// Bits a second from it.
     #[serde(deserialize_with = "quantity", skip_serializing_if = "is_zero")]
     pub egress_bandwidth: u64,
-    /// Bits at once to it. Default: a tenth of a second's, at least 64 KiB.
+    /// Bits at once to it. Default: a quarter of a second's, at least 64 KiB.
     #[serde(deserialize_with = "quantity", skip_serializing_if = "is_zero")]
     pub ingress_burst: u64,
     /// Bits at once from it.
@@ -55,7 +55,7 @@ pub struct QosControls {
     /// Packets a second from it.
     #[serde(deserialize_with = "quantity", skip_serializing_if = "is_zero")]
     pub egress_packet_rate: u64,
-    /// Packets at once to it. Default: a tenth of a second's, at least 5.
+    /// Packets at once to it. Default: a quarter of a second's, at least 5.
     #[serde(deserialize_with = "quantity", skip_serializing_if = "is_zero")]
     pub ingress_packet_burst: u64,
     /// Packets at once from it.
