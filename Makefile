@@ -6,7 +6,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,MARGAY_BIN)
 MIRI_TESTS ?= arena pool packet meta vector batch ring publish
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo bench loom miri fuzz clean deps
+.PHONY: help build test long demo bench loom miri fuzz clean deps
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: deps ## everything CI runs after formatting and lints
 	@test "$$(id -u)" = 0 || echo "make test: not root, so the tests in network namespaces will be skipped by name" >&2
 	MARGAY_BIN=$(abspath $(TARGET))/debug/margay cargo test --workspace
 	$(MAKE) --no-print-directory loom miri
+
+long: deps ## tests that wait for minutes of real time
+	MARGAY_LONG=1 cargo test --package testbed --test wireguard_interop renewed
 
 demo: build ## a router between hosts, and encrypted nodes; KEEP=1 leaves it running, STOP=1 ends that
 	cargo build --package testbed --example demo

@@ -296,3 +296,34 @@ fn allowed_ips_change_under_traffic_without_a_handshake() {
     assert_eq!(handshakes(&margay), 1);
     margay.stop().unwrap();
 }
+
+/// REKEY_AFTER_TIME is 120 s of the other's own clock, so this waits for it: `make long` asks for that.
+#[test]
+fn sessions_are_renewed_without_losing_a_packet() {
+    need!("ping", "wireguard-go", "wg");
+    if std::env::var_os("MARGAY_LONG").is_none() {
+        testbed::skip!("it takes three minutes; `make long` runs it");
+    }
+    // Whoever began renews.
+    let roles = [(LAPTOP_V4, ""), ("", MARGAY_V4)];
+    std::thread::scope(|scope| {
+        for (begin, answer) in roles {
+            scope.spawn(move || {
+                let net = Net::new();
+                let margay = net.start(begin);
+                let _laptop = net.start_laptop(answer);
+                match begin.is_empty() {
+                    true => asks(&net.laptop, CLIENT[0]),
+                    false => asks(&net.client, LAPTOP[0]),
+                }
+                assert_eq!(handshakes(&margay), 1);
+                for _ in 0..10 {
+                    let said = shell(&net.client, &format!("ping -q -i 0.1 -c 150 -W 5 {}", LAPTOP[0]));
+                    assert!(said.contains("150 received"), "{said}");
+                }
+                assert!(handshakes(&margay) >= 2, "{}", peer(&margay, "laptop"));
+                margay.stop().unwrap();
+            });
+        }
+    });
+}
