@@ -25,7 +25,7 @@ test: deps ## everything CI runs after formatting and lints
 long: deps ## tests that wait for minutes of real time
 	MARGAY_LONG=1 cargo test --package testbed --test wireguard_interop renewed
 
-demo: build ## a router between hosts, and encrypted nodes; KEEP=1 leaves it running, STOP=1 ends that
+demo: build ## a router between hosts, and TAPs, a service, encrypted nodes; KEEP=1 leaves it running, STOP=1 ends that
 	cargo build --package testbed --example demo
 	$(ROOT) env MARGAY_BIN=$(abspath $(TARGET))/release/margay $(TARGET)/debug/examples/demo \
 		$(if $(KEEP),--keep) $(if $(STOP),--stop)

@@ -1,12 +1,13 @@
 //! `make demo`: Margay at work in namespaces, with real traffic across it, explained as it happens: as a router between
-//! two hosts, as a node of a cluster with a service and policy, and as two nodes that encrypt what their pods say to each
-//! other.
+//! two hosts and between two TAPs, as a node of a cluster with a service and policy, and as two nodes that encrypt what
+//! their pods say to each other.
 //!
 //! `--keep` leaves it running and says what to try; `--stop` ends what was kept.
 
 mod cluster;
 mod nodes;
 mod router;
+mod taps;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -43,22 +44,27 @@ fn demonstrate(keep: bool) -> Result<(), Error> {
     tidy_up_on_signals();
     let lab = Lab::named(NAME)?;
     let router = router::Router::demonstrate(&lab)?;
+    let taps = taps::Taps::demonstrate(&lab)?;
     let cluster = cluster::Cluster::demonstrate(&lab)?;
     let nodes = nodes::Nodes::demonstrate(&lab)?;
     heading("So");
-    say("IPv4 and IPv6, TCP and ICMP crossed Margay over AF_XDP, ARP and neighbour discovery were answered by it,");
+    say(
+        "IPv4 and IPv6, TCP and ICMP crossed Margay over AF_XDP and TAP, ARP and neighbour discovery were answered by it,",
+    );
     say(
         "any packet can be asked for its way, pods reach what policy lets them, and between nodes nobody but them can read what their pods say.",
     );
     if keep {
         heading("It runs on. Try, as root");
         router.keep();
+        taps.keep();
         cluster.into_iter().for_each(cluster::Cluster::keep);
         nodes.keep();
         say("make demo STOP=1                       # end it");
         lab.keep();
     } else {
         router.stop()?;
+        taps.stop()?;
         cluster.map_or(Ok(()), cluster::Cluster::stop)?;
         nodes.stop()?;
         say("All of it is gone again. `make demo KEEP=1` leaves it running.");
