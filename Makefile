@@ -38,13 +38,13 @@ bench: build ## measure, beside peers; the report goes to bench/results
 
 loom: ## every interleaving of the lock-free parts
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
-		cargo test --package fastpath --release --test 'loom_*'
+		cargo test --package fastpath --profile loom --test 'loom_*'
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
-		cargo test --package fastpath --release --lib model
+		cargo test --package fastpath --profile loom --lib model
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
-		cargo test --package wireguard --release --test 'loom_*'
+		cargo test --package wireguard --profile loom --test 'loom_*'
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
-		cargo test --package nat --release --lib model
+		cargo test --package nat --profile loom --lib model
 
 miri: ## the unsafe parts under Miri, where the toolchain has it
 	@if cargo +nightly miri --version >/dev/null 2>&1; then \
