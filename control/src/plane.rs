@@ -7,6 +7,7 @@ mod flow_logs;
 mod flows;
 mod learn;
 mod manual;
+mod marking;
 mod neighbours;
 mod overlays;
 mod policy;
@@ -169,6 +170,7 @@ struct State {
     hosts: ports::Hosts,
     learning: learn::Learning,
     policing: qos::Policing,
+    marking: marking::Marking,
     policy: Enforcement,
     flow_logs: Arc<FlowLogs>,
     agent: Agent,
@@ -260,6 +262,7 @@ impl State {
             punting: punt::Punting::default(),
             hosts: ports::Hosts::default(),
             policing: qos::Policing::default(),
+            marking: marking::Marking::default(),
             policy,
             agent: policy::agent(&options.place),
             trace: Trace::default(),

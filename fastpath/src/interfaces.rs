@@ -1,5 +1,6 @@
 //! The ports as nodes see them: addresses, MTU, table of routes. A snapshot, replaced as a whole.
 
+use crate::dscp::Marking;
 use crate::events::Mac;
 use crate::forwarding::Forwarding;
 use crate::meta::{Meta, PortId, VrfId};
@@ -36,6 +37,8 @@ pub struct Interface {
     pub proxy: Proxy,
     /// How much may come in.
     pub limiter: Option<Arc<Limiter>>,
+    /// How what comes in is marked.
+    pub marking: Option<Marking>,
     /// With whom it shares its link.
     pub crossing: Crossing,
 }
@@ -65,6 +68,11 @@ pub enum Proxy {
 }
 
 impl Interface {
+    /// Whether what comes in here is limited or marked.
+    pub fn is_policed(&self) -> bool {
+        self.limiter.is_some() || self.marking.is_some()
+    }
+
     /// Its IPv4 addresses, with the lengths of their prefixes.
     pub fn v4(&self) -> impl Iterator<Item = (Ipv4Addr, u8)> + '_ {
         self.addresses.iter().filter_map(|(address, length)| match address {

@@ -10,6 +10,7 @@ pub mod builder;
 pub mod capture;
 pub mod clock;
 pub mod counters;
+pub mod dscp;
 pub mod events;
 pub mod fib;
 pub mod forwarding;

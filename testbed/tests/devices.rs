@@ -4,6 +4,8 @@
 mod learn;
 #[path = "devices/limits.rs"]
 mod limits;
+#[path = "devices/marks.rs"]
+mod marks;
 #[path = "devices/overlays.rs"]
 mod overlays;
 #[path = "devices/punt.rs"]

@@ -8,7 +8,7 @@ use super::rules::{ACCOUNT, OF_ACCOUNT, OF_NAMESPACE};
 use super::selector::{Labels, NAMESPACE};
 use super::sets::{Definition, Member};
 use crate::program::felix::{self, NatInfo, WorkloadEndpointId};
-use crate::resource::calico::{HostEndpointSpec, NetworkSetSpec};
+use crate::resource::calico::{HostEndpointSpec, NetworkSetSpec, host_mark};
 use crate::resource::{Metadata, Resource, WorkloadEndpoint};
 
 /// Something with labels and addresses.
@@ -199,6 +199,8 @@ fn host(metadata: &Metadata, spec: &HostEndpointSpec) -> Item {
         profile_ids: spec.profiles.clone(),
         expected_ipv4_addrs: addresses(true),
         expected_ipv6_addrs: addresses(false),
+        // What cannot be read was refused.
+        dscp: host_mark(metadata).unwrap_or_default(),
         ..felix::HostEndpoint::default()
     };
     Item {

@@ -224,8 +224,8 @@ impl Agent {
 
     /// The pools, and whether what leaves each for the world has to leave with an address of the host
     /// (`IPPool.natOutgoing`). What goes from a pool to any pool keeps its address.
-    pub fn pools(&self) -> Vec<(IpNet, bool)> {
-        self.pools.values().copied().collect()
+    pub fn pools(&self) -> impl Iterator<Item = (IpNet, bool)> {
+        self.pools.values().copied()
     }
 
     /// What the plane has to be told since the last time: sets, policies, profiles, then endpoints; and what goes, the

@@ -6,7 +6,7 @@ use prost::Message;
 use super::messages::{Heard, MessageError, read};
 use super::wire::{self, From};
 use crate::program::felix::*;
-use crate::resource::QosControls;
+use crate::resource::{Dscp, QosControls};
 
 fn bytes(hex: &str) -> Vec<u8> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
@@ -104,10 +104,10 @@ fn a_policy_with_every_way_to_match() {
 #[test]
 fn a_workload() {
     let workload = told(
-        "5ac9010a1712036b38731a0a73686f702f7765622d302204657468302aad010a06616374697665120563616c69311a1165653a65653a65\
+        "5acd010a1712036b38731a0a73686f702f7765622d302204657468302ab1010a06616374697665120563616c69311a1165653a65653a65\
          653a65653a65653a656522086b6e732e73686f702a0c31302e36352e302e312f3332320b666430303a3a312f3132383a2b0a0764656661\
          756c74121a12037765621a0473686f70220d4e6574776f726b506f6c696379220444656e7942160a093139322e302e322e31120931302e\
-         36352e302e31520c3139322e302e322e302f32345a060a016b120176620608c0843d70058001017809",
+         36352e302e31520c3139322e302e322e302f32345a060a016b120176620608c0843d70058001017a02102e7809",
     );
     let expected = WorkloadEndpoint {
         state: "active".into(),
@@ -131,6 +131,7 @@ fn a_workload() {
         qos_controls: Some(Box::new(QosControls {
             ingress_bandwidth: 1_000_000,
             egress_packet_burst: 5,
+            dscp: Some(Dscp(46)),
             ..QosControls::default()
         })),
     };

@@ -11,7 +11,7 @@ use crate::program::felix::{
     WireguardEndpointRemove, WireguardEndpointUpdate, WireguardEndpointV6Update, WorkloadEndpoint, WorkloadEndpointId,
     WorkloadEndpointUpdate,
 };
-use crate::resource::QosControls;
+use crate::resource::{Dscp, QosControls};
 
 /// What a message comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,7 +260,7 @@ impl From<wire::WorkloadEndpoint> for WorkloadEndpoint {
             ipv4_nat: endpoint.ipv4_nat.into_iter().map(NatInfo::from).collect(),
             ipv6_nat: endpoint.ipv6_nat.into_iter().map(NatInfo::from).collect(),
             allow_spoofed_source_prefixes: endpoint.allow_spoofed_source_prefixes,
-            qos_controls: endpoint.qos_controls.map(|controls| Box::new(controls.into())),
+            qos_controls: qos(endpoint.qos_controls, &endpoint.qos_policies),
         }
     }
 }
@@ -276,6 +276,7 @@ impl From<wire::HostEndpoint> for HostEndpoint {
             forward_tiers: tiers(endpoint.forward_tiers),
             expected_ipv4_addrs: endpoint.expected_ipv4_addrs,
             expected_ipv6_addrs: endpoint.expected_ipv6_addrs,
+            dscp: mark(&endpoint.qos_policies),
         }
     }
 }
@@ -287,6 +288,21 @@ impl From<wire::NatInfo> for NatInfo {
             int_ip: nat.int_ip,
         }
     }
+}
+
+/// Limits and the mark of a workload, which come apart.
+fn qos(controls: Option<wire::QosControls>, policies: &[wire::QosPolicy]) -> Option<Box<QosControls>> {
+    let dscp = mark(policies);
+    (controls.is_some() || dscp.is_some()).then(|| {
+        let controls = controls.map(QosControls::from).unwrap_or_default();
+        Box::new(QosControls { dscp, ..controls })
+    })
+}
+
+/// The first one is in force; what is no DSCP marks nothing.
+fn mark(policies: &[wire::QosPolicy]) -> Option<Dscp> {
+    let dscp = u8::try_from(policies.first()?.dscp).ok()?;
+    (dscp < 64).then_some(Dscp(dscp))
 }
 
 impl From<wire::QosControls> for QosControls {

@@ -257,12 +257,7 @@ impl State {
             ports: spec.ports.0.clone(),
         });
         // What is written about an address comes before what holds for its pool.
-        let pools: Vec<_> = self
-            .agent
-            .pools()
-            .into_iter()
-            .chain(self.flows.pools.values().copied())
-            .collect();
+        let pools: Vec<_> = self.pools().collect();
         let outgoing = outgoing(&pools);
         let is_outgoing = outgoing.is_some();
         let near = pools.iter().map(|(net, _)| Prefix::new(net.addr(), net.prefix_len()));
@@ -276,6 +271,12 @@ impl State {
         self.flows.outgoing = is_outgoing;
         self.track();
         self.flows.tracking.generation.advance();
+        self.enforce_marks();
+    }
+
+    /// The pools that resources and Felix tell of, and whether what leaves each for the world gets an address of the host.
+    pub(super) fn pools(&self) -> impl Iterator<Item = (IpNet, bool)> {
+        self.agent.pools().chain(self.flows.pools.values().copied())
     }
 }
 

@@ -59,6 +59,7 @@ impl State {
         for message in messages {
             pools_changed |= self.flows.receive_pool(&message);
             self.flows.static_nat.receive(&message);
+            self.marking.receive(&message);
             self.policy.receive(message);
         }
         if pools_changed {
@@ -71,6 +72,7 @@ impl State {
             self.flows.tracking.generation.advance();
         }
         self.enforce_limits();
+        self.enforce_marks();
         for warning in self.policy.take_warnings() {
             tracing::warn!("{warning}");
         }

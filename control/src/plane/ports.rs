@@ -458,8 +458,9 @@ impl State {
         }
         let vrf = |port: &Port| self.vrfs.get(&port.spec.vrf).copied().unwrap_or_default();
         let interfaces = self.ports.list.iter().map(|port| {
-            port.as_ref()
-                .map(|port| self.policing.over(port, port.interface(vrf(port), tracked)))
+            let port = port.as_ref()?;
+            let limited = self.policing.over(port, port.interface(vrf(port), tracked));
+            Some(self.marking.over(port, limited))
         });
         let mut interfaces = Interfaces::new(interfaces.collect(), self.listeners());
         interfaces.overlays = self.overlays();

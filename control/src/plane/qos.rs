@@ -46,13 +46,15 @@ impl Policing {
         Interface { limiter, ..interface }
     }
 
-    /// For people; nothing where nothing is limited.
-    pub fn view(&self, port: &Port) -> Option<LimitsView> {
-        let policed = self.ports.get(&port.id)?;
-        Some(LimitsView {
-            endpoint: policed.endpoint.clone(),
-            ingress: policed.ingress.as_deref().map(view),
-            egress: policed.egress.as_deref().map(view),
+    /// For people, with the mark of what comes in; nothing where there is neither.
+    pub fn view(&self, port: &Port, dscp: Option<u8>) -> Option<LimitsView> {
+        let policed = self.ports.get(&port.id);
+        let limits = |limiter: fn(&Policed) -> &Option<Arc<Limiter>>| limiter(policed?).as_deref().map(view);
+        (policed.is_some() || dscp.is_some()).then(|| LimitsView {
+            endpoint: policed.and_then(|policed| policed.endpoint.clone()),
+            ingress: limits(|policed| &policed.ingress),
+            egress: limits(|policed| &policed.egress),
+            dscp,
         })
     }
 }

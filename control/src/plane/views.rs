@@ -463,7 +463,7 @@ fn port_view(state: &State, port: &Port) -> PortView {
         tx_packets: sent.0,
         tx_bytes: sent.1,
         drops: sum(port, |counters| counters.tx_full.read()),
-        limits: state.policing.view(port),
+        limits: state.policing.view(port, state.marking.of(port.id)),
         socket: (spec.driver.is_network_device() && spec.vlan.is_none()).then(socket),
     }
 }

@@ -37,7 +37,7 @@ use ports::Ports;
 use sets::{Sets, Told};
 
 use super::felix::{self, ToDataplane};
-use crate::resource::QosControls;
+use crate::resource::{Dscp, QosControls};
 
 /// The most warnings that are kept between two calls of [`Enforcement::take_warnings`].
 const WARNINGS_MAX: usize = 100;
@@ -246,6 +246,17 @@ impl Enforcement {
     pub fn limits_behind(&self, port: PortId) -> Option<(&str, &QosControls)> {
         let (id, workload) = self.ports.workload_behind(port)?;
         Some((&id.workload_id, workload.qos_controls.as_deref()?))
+    }
+
+    /// What packets from the workload behind a port are marked with.
+    pub fn workload_mark(&self, port: PortId) -> Option<Dscp> {
+        let (_, workload) = self.ports.workload_behind(port)?;
+        workload.qos_controls.as_ref()?.dscp
+    }
+
+    /// What packets from the host behind a port are marked with.
+    pub fn host_mark(&self, port: PortId) -> Option<Dscp> {
+        self.ports.host_behind(port)?.dscp
     }
 
     /// Puts into force what has come since the last time. Whether anything did: verdicts made before are stale then.

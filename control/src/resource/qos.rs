@@ -67,7 +67,7 @@ pub struct QosControls {
     /// Connections from it at one time. Refused: not available yet.
     #[serde(deserialize_with = "quantity", skip_serializing_if = "is_zero")]
     pub egress_max_connections: u64,
-    /// What packets from it are to be marked with where they leave the cluster (RFC 2474). Refused: not available yet.
+    /// What packets from it are marked with where they leave the cluster (RFC 2474).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dscp: Option<Dscp>,
 }
@@ -120,10 +120,6 @@ impl QosControls {
 
     /// Whether the limits make sense, and go together. `field` is where they stand.
     pub(super) fn check(&self, field: &str) -> Result<(), Invalid> {
-        if self.dscp.is_some() {
-            let reason = "marking is not available in this version; leave it out";
-            return Err(Invalid::at(format!("{field}.dscp"), reason));
-        }
         check_direction(&self.ingress(), &format!("{field}.ingress"))?;
         check_direction(&self.egress(), &format!("{field}.egress"))
     }
@@ -183,7 +179,11 @@ pub struct Dscp(pub u8);
 const NAMES: &[(&str, u8)] = &[("DF", 0), ("EF", 46), ("VA", 44), ("LE", 1)];
 
 impl Dscp {
-    fn from_text(text: &str) -> Option<Self> {
+    /// What is one.
+    pub const EXPECTED: &'static str = "a DSCP from 0 to 63, or a name such as EF, AF41 or CS5";
+
+    /// A number from 0 to 63, or a name.
+    pub fn from_text(text: &str) -> Option<Self> {
         let upper = text.to_ascii_uppercase();
         let named = NAMES.iter().find(|(name, _)| *name == upper).map(|named| named.1);
         let digit = |byte: u8, most: u8| Some(byte.wrapping_sub(b'0')).filter(|digit| *digit <= most);
@@ -208,7 +208,7 @@ impl Serialize for Dscp {
 impl<'de> Deserialize<'de> for Dscp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NumberOrText {
-            expected: "a DSCP from 0 to 63, or a name such as EF, AF41 or CS5",
+            expected: Self::EXPECTED,
             number: |number| u8::try_from(number).ok().filter(|number| *number < 64).map(Self),
             text: Self::from_text,
         })

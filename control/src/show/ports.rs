@@ -51,7 +51,7 @@ pub struct PortView {
     pub limits: Option<LimitsView>,
 }
 
-/// The limits of a port, and of the workload behind it: of each kind the lower one.
+/// The limits of a port, and of the workload behind it: of each kind the lower one. And its mark.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LimitsView {
     /// The workload behind the port, as `namespace/pod`, where it has limits.
@@ -63,6 +63,9 @@ pub struct LimitsView {
     /// Of what comes from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<LimitView>,
+    /// The DSCP of what comes from there, where it leaves the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<u8>,
 }
 
 /// Limits of one direction, and what was dropped for them.
@@ -176,14 +179,17 @@ fn limits(ports: &[PortView]) -> Table {
         ">BURST",
         ">OVER BITS",
         ">OVER PACKETS",
+        ">DSCP",
     ];
     let mut table = Table::new(&headings);
     for (port, limits) in ports.iter().filter_map(|port| Some((port, port.limits.as_ref()?))) {
-        let directions = [("ingress", &limits.ingress), ("egress", &limits.egress)];
-        for (direction, limit) in directions
-            .into_iter()
-            .filter_map(|(name, limit)| Some((name, limit.as_ref()?)))
-        {
+        let directions = [
+            ("ingress", &limits.ingress, None),
+            ("egress", &limits.egress, limits.dscp),
+        ];
+        let said = |(_, limit, dscp): &(_, &Option<_>, Option<_>)| limit.is_some() || dscp.is_some();
+        for (direction, limit, dscp) in directions.into_iter().filter(said) {
+            let limit = limit.clone().unwrap_or_default();
             let rate = |rate: Option<u64>| rate.map_or_else(|| "-".to_owned(), number).into();
             table.row([
                 port.name.as_str().into(),
@@ -195,6 +201,7 @@ fn limits(ports: &[PortView]) -> Table {
                 rate(limit.packet_burst),
                 Cell::alarm(limit.bandwidth_drops),
                 Cell::alarm(limit.packet_rate_drops),
+                dscp.map_or_else(|| "-".to_owned(), |dscp| dscp.to_string()).into(),
             ]);
         }
     }

@@ -6,11 +6,6 @@ use crate::calico;
 /// The spec of a Port, the path of the field at fault, and a part of the sentence.
 const LIMITS: &[(&str, &str, &str)] = &[
     (
-        "{device: a, qos: {dscp: EF}}",
-        "spec.qos.dscp",
-        "marking is not available in this version",
-    ),
-    (
         "{device: a, qos: {ingressBandwidth: 1}}",
         "spec.qos.ingressBandwidth",
         "1 bits a second is out of bounds; expected 1000 to 1000000000000000, or nothing for no limit",

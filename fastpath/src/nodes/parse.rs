@@ -103,7 +103,7 @@ impl Node for Parse {
                     is_vlan: interface.is_vlan,
                     vrf: interface.vrf,
                     next: match interface.reverse_path {
-                        _ if interface.limiter.is_some() => Next::Police,
+                        _ if interface.is_policed() => Next::Police,
                         ReversePath::Off if interface.tracked => Next::Flows,
                         ReversePath::Off => Next::Route,
                         ReversePath::Loose | ReversePath::Strict => Next::Check,

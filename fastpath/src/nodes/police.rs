@@ -1,4 +1,5 @@
-//! What comes in by a limited port passes as its limits allow. Ports without limits never come here.
+//! What comes in by a limited port passes as its limits allow, and is marked as it says. Packets of other ports never come
+//! here.
 
 use crate::batch::Batch;
 use crate::interfaces::{Interface, Interfaces, ReversePath};
@@ -28,7 +29,7 @@ pub struct Police {
 }
 
 impl Police {
-    /// Limits what comes in as `interfaces` say.
+    /// Limits and marks what comes in as `interfaces` say.
     pub fn new(interfaces: Reader<Interfaces>) -> Self {
         Self { interfaces }
     }
@@ -41,11 +42,14 @@ impl Node for Police {
 
     fn process(&mut self, turn: &Turn, batch: &mut Batch<'_, Self>) {
         let interfaces = self.interfaces.refresh();
-        batch.each(|packet| {
+        batch.each(|mut packet| {
             let interface = interfaces.get(packet.meta.port).ok_or(Drop::Removed)?;
             if let Some(limiter) = &interface.limiter {
                 let passed = limiter.pass(turn.now_ns, packet.meta.length());
                 passed.map_err(reason)?;
+            }
+            if let Some(marking) = &interface.marking {
+                marking.apply(packet.network());
             }
             Ok(onwards(interface))
         });

@@ -1,12 +1,14 @@
 //! Where a host has a TAP in place of a port's device: packets for the host go to the TAP, and what the host sends leaves by
-//! the device, both as they are.
+//! the device, both as they are but for a mark.
 
 use crate::batch::Batch;
+use crate::dscp::Marking;
 use crate::interfaces::Interfaces;
 use crate::labels;
 use crate::node::{Node, Turn};
 use crate::publish::Reader;
 use crate::punt::Crossing;
+use crate::wire::ethernet;
 
 labels! {
     /// Where packets go.
@@ -38,13 +40,28 @@ impl Node for Punt {
 
     fn process(&mut self, _: &Turn, batch: &mut Batch<'_, Self>) {
         let interfaces = self.interfaces.refresh();
-        batch.each(|packet| {
-            packet.meta.egress = match interfaces.get(packet.meta.port).map(|port| &port.crossing) {
-                Some(Crossing::Host(punt)) => punt.tap(),
-                Some(Crossing::Wire(port)) => *port,
-                _ => return Err(Drop::NoHost),
+        batch.each(|mut packet| {
+            let interface = interfaces.get(packet.meta.port).ok_or(Drop::NoHost)?;
+            packet.meta.egress = match &interface.crossing {
+                Crossing::Host(punt) => punt.tap(),
+                Crossing::Wire(port) => {
+                    if let Some(marking) = &interface.marking {
+                        mark(marking, packet.data());
+                    }
+                    *port
+                }
+                Crossing::Nobody => return Err(Drop::NoHost),
             };
             Ok(Next::Transmit)
         });
+    }
+}
+
+/// Nobody has looked at what a host sends.
+fn mark(marking: &Marking, frame: &mut [u8]) {
+    if let Some((link, network)) = frame.split_at_mut_checked(ethernet::HEADER)
+        && [ethernet::IPV4, ethernet::IPV6].contains(&u16::from_be_bytes([link[12], link[13]]))
+    {
+        marking.apply(network);
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod counters;
 mod flow_logs;
 mod limits;
+mod marks;
 mod messages;
 mod oracle;
 mod recommend;

@@ -52,6 +52,14 @@ pub struct WorkloadEndpoint {
     pub allow_spoofed_source_prefixes: Vec<String>,
     #[prost(message, optional, tag = "12")]
     pub qos_controls: Option<QosControls>,
+    #[prost(message, repeated, tag = "15")]
+    pub qos_policies: Vec<QosPolicy>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct QosPolicy {
+    #[prost(int32, tag = "2")]
+    pub dscp: i32,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -124,6 +132,8 @@ pub struct HostEndpoint {
     pub pre_dnat_tiers: Vec<TierInfo>,
     #[prost(message, repeated, tag = "8")]
     pub forward_tiers: Vec<TierInfo>,
+    #[prost(message, repeated, tag = "9")]
+    pub qos_policies: Vec<QosPolicy>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -51,6 +51,11 @@ impl Hosts {
         self.list.get(&port).map(|host| host.takeover.tap_index())
     }
 
+    /// The ports that hosts are behind, each with that of the host's TAP.
+    pub fn taps(&self) -> impl Iterator<Item = (PortId, PortId)> {
+        self.list.iter().map(|(owner, host)| (*owner, host.tap))
+    }
+
     /// The name that the device of a port has for now.
     fn renamed(&self, port: PortId) -> Option<String> {
         self.list.get(&port).map(|host| host.takeover.renamed())

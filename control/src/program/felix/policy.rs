@@ -2,7 +2,7 @@
 //! come before what refers to them, and go after it.
 
 use super::IpVersion;
-use crate::resource::QosControls;
+use crate::resource::{Dscp, QosControls};
 
 /// What the members of a set are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,6 +248,8 @@ pub struct HostEndpoint {
     pub expected_ipv4_addrs: Vec<String>,
     /// The interface has one of these.
     pub expected_ipv6_addrs: Vec<String>,
+    /// What packets from the host are marked with where they leave the cluster.
+    pub dscp: Option<Dscp>,
 }
 
 /// A tier as an endpoint has it: the policies that select it, in order.

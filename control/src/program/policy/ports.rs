@@ -151,6 +151,14 @@ impl Ports {
         }
     }
 
+    /// The endpoint of the host behind a port.
+    pub(super) fn host_behind(&self, port: PortId) -> Option<&HostEndpoint> {
+        match self.who(port)? {
+            Who::Host(id) => self.host(id),
+            Who::Workload(_) | Who::Open => None,
+        }
+    }
+
     pub(super) fn host(&self, id: &str) -> Option<&HostEndpoint> {
         self.hosts.get(id)
     }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::fields::{self, Protocol};
-use crate::resource::{Body, Invalid};
+use crate::resource::{Body, Dscp, Invalid, Metadata};
+
+/// The annotation that marks what comes from a host.
+const MARK: &str = "qos.projectcalico.org/dscp";
 
 /// The body of a HostEndpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,8 +88,29 @@ impl Body for HostEndpoint {
             .try_for_each(|(at, port)| check_port(&port.name, port.protocol, &format!("spec.ports[{at}]")))
     }
 
+    fn check_named(&self, metadata: &Metadata) -> Result<(), Invalid> {
+        host_mark(metadata).map(|_| ())
+    }
+
     fn check_name(name: &str) -> Result<(), String> {
         fields::check_subdomain(name)
+    }
+}
+
+/// What packets from the host are marked with where they leave the cluster: Calico has it in an annotation.
+///
+/// # Errors
+/// It is no DSCP.
+pub fn host_mark(metadata: &Metadata) -> Result<Option<Dscp>, Invalid> {
+    let Some(written) = metadata.annotations.get(MARK) else {
+        return Ok(None);
+    };
+    match Dscp::from_text(written) {
+        Some(dscp) => Ok(Some(dscp)),
+        None => {
+            let reason = format!("`{}` is none; expected {}", fields::excerpt(written), Dscp::EXPECTED);
+            Err(Invalid::at(format!("metadata.annotations.{MARK}"), reason))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod workload_endpoint;
 pub(in crate::resource) use fields::{NumberOrText, nets};
 pub use fields::{Ports, Protocol};
 pub(crate) use fields::{check_subdomain, excerpt};
-pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec};
+pub use host_endpoint::{EndpointPort, HostEndpoint, HostEndpointSpec, host_mark};
 pub use host_port::HostPort;
 pub use ip_pool::{Encapsulation, IpPool, IpPoolSpec};
 pub use network_set::{GlobalNetworkSet, NetworkSet, NetworkSetSpec};
