@@ -10,6 +10,7 @@ mod manual;
 mod marking;
 mod neighbours;
 mod overlays;
+mod path_mtu;
 mod policy;
 mod ports;
 mod punt;
@@ -171,6 +172,7 @@ struct State {
     learning: learn::Learning,
     policing: qos::Policing,
     marking: marking::Marking,
+    path_mtus: path_mtu::PathMtus,
     policy: Enforcement,
     flow_logs: Arc<FlowLogs>,
     agent: Agent,
@@ -194,6 +196,12 @@ fn reserved<T, E: std::fmt::Display>(memory: Result<T, E>, holds: &str) -> Resul
     memory.map_err(|error| fail(&format!("cannot reserve memory for {holds}"))(&error))
 }
 
+/// Without any, and with memory for as many as the options say.
+fn connections(options: &PlaneOptions, qsbr: &Arc<Qsbr>, rib: &Rib) -> Result<flows::Flows, StartError> {
+    let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone());
+    reserved(flows, "flows")
+}
+
 /// Memory for tables of prefixes.
 fn table(bytes: usize, qsbr: &Arc<Qsbr>, holds: &str) -> Result<fib::Pool, StartError> {
     reserved(fib::Pool::new(bytes, fib::Pages::Huge, qsbr.clone()), holds)
@@ -207,8 +215,7 @@ impl State {
         let qsbr = Arc::new(Qsbr::new(options.cores.len() + 1)); // the last place is control's own
         let (fib, forwarding) = (table(FIB_BYTES, &qsbr, "routes")?, Arc::<Forwarding>::default());
         let rib = Rib::new(forwarding.clone(), qsbr.clone(), fib);
-        let flows = flows::Flows::new(options, qsbr.clone(), rib.generation().clone());
-        let flows = reserved(flows, "flows")?;
+        let flows = connections(options, &qsbr, &rib)?;
         let policy = reserved(policy::enforcement(qsbr.clone()), "policy")?;
         let (interfaces, wireguard) = (Publisher::new(Default::default()), Publisher::new(Default::default()));
         let allowed = table(ALLOWED_BYTES, &qsbr, "allowed IPs")?;
@@ -263,6 +270,7 @@ impl State {
             hosts: ports::Hosts::default(),
             policing: qos::Policing::default(),
             marking: marking::Marking::default(),
+            path_mtus: path_mtu::PathMtus::default(),
             policy,
             agent: policy::agent(&options.place),
             trace: Trace::default(),
@@ -329,6 +337,7 @@ impl State {
     fn look_after(&mut self) -> Duration {
         self.heed_events();
         self.tend_neighbours();
+        self.forget_path_mtus();
         self.tend_ports();
         self.tend_punting();
         self.interfaces.reclaim();

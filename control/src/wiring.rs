@@ -22,6 +22,7 @@ use fastpath::nodes::inbound::{Handoff, Inject, Originate};
 use fastpath::nodes::local::{self, Local};
 use fastpath::nodes::ndp::{self, Ndp};
 use fastpath::nodes::parse::{self, Parse};
+use fastpath::nodes::path_mtu::{self, PathMtu};
 use fastpath::nodes::police::{self, Police};
 use fastpath::nodes::port_in::PortIn;
 use fastpath::nodes::port_out::{Consumed, PortOut};
@@ -120,12 +121,13 @@ struct Ends {
     consumed: SinkId,
     undeliverable: NodeId<Undeliverable>,
     nested: NodeId<NestedTunnel>,
+    path_mtu: NodeId<PathMtu>,
 }
 
 impl Ends {
     fn new(graph: &mut GraphBuilder, shared: &Shared<'_>) -> Self {
         let forwarding = || shared.forwarding.clone();
-        Self {
+        let ends = Self {
             port_out: graph.sink(PortOut),
             hold: graph.sink(Hold::new(forwarding(), shared.events.clone())),
             park: graph.sink(Park),
@@ -134,7 +136,10 @@ impl Ends {
             consumed: graph.sink(Consumed),
             undeliverable: graph.node(Undeliverable),
             nested: graph.node(NestedTunnel),
-        }
+            path_mtu: graph.node(PathMtu::new(shared.interfaces(), shared.events.clone())),
+        };
+        graph.connect(ends.path_mtu, path_mtu::Next::Learnt, ends.consumed);
+        ends
     }
 }
 

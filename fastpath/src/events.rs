@@ -32,6 +32,15 @@ pub enum Event {
         /// Whether it answered a question (ARP reply, solicited advertisement), rather than asked one.
         answer: bool,
     },
+    /// A router outside of a tunnel cannot pass on what we wrapped (RFC 1191 section 3, RFC 8201 section 3).
+    PathMtu {
+        /// Port of the tunnel.
+        port: PortId,
+        /// The other end.
+        remote: IpAddr,
+        /// Bytes that its link takes, from the outer header on.
+        mtu: u16,
+    },
 }
 
 struct Shared {

@@ -112,6 +112,8 @@ pub struct Rib {
     adjacencies: HashMap<(PortId, IpAddr), AdjacencyEntry>,
     links: HashMap<(PortId, IpAddr), (LinkState, Mac)>,
     ports: HashMap<PortId, (Mac, u16)>,
+    /// Neighbours that get less at once than their port takes.
+    path_mtus: HashMap<(PortId, IpAddr), u16>,
     /// Ports whose neighbours are known without being asked: they are other ends of tunnels.
     wrapped: HashSet<PortId>,
     free_paths: Indices,
@@ -139,6 +141,7 @@ impl Rib {
             adjacencies: HashMap::new(),
             links: HashMap::new(),
             ports: HashMap::new(),
+            path_mtus: HashMap::new(),
             wrapped: HashSet::new(),
             free_paths: Indices::new(PATHS),
             free_adjacencies: Indices::new(ADJACENCIES),
@@ -203,9 +206,29 @@ impl Rib {
     /// Says what a port's link address and MTU are, now and for what leads there already.
     pub fn set_port(&mut self, port: PortId, mac: Mac, mtu: u16) {
         self.ports.insert(port, (mac, mtu));
-        for (_, entry) in self.adjacencies.iter().filter(|(key, _)| key.0 == port) {
+        for (key, entry) in self.adjacencies.iter().filter(|(key, _)| key.0 == port) {
+            let mtu = self.path_mtus.get(key).map_or(mtu, |path| mtu.min(*path));
             self.forwarding.set_source(entry.index, mac, mtu);
         }
+    }
+
+    /// Says how much at once the way to a neighbour takes, or that no more is known than its port's MTU.
+    pub fn set_path_mtu(&mut self, port: PortId, address: IpAddr, path: Option<u16>) {
+        let key = (port, address);
+        match path {
+            Some(mtu) => self.path_mtus.insert(key, mtu),
+            None => self.path_mtus.remove(&key),
+        };
+        if let (Some(entry), Some((mac, mtu))) = (self.adjacencies.get(&key), self.ports.get(&port)) {
+            let mtu = path.map_or(*mtu, |path| path.min(*mtu));
+            self.forwarding.set_source(entry.index, *mac, mtu);
+        }
+    }
+
+    /// The neighbours behind a port that routes lead to.
+    pub fn neighbours_by(&self, port: PortId) -> impl Iterator<Item = IpAddr> {
+        let here = self.adjacencies.keys().filter(move |key| key.0 == port);
+        here.map(|key| key.1)
     }
 
     /// Says whether whoever is behind a port is another end of its tunnel, and known without being asked.

@@ -40,6 +40,7 @@ impl State {
                     self.neighbours
                         .heard(now_ns, (port, address), mac, answer, &mut actions);
                 }
+                Event::PathMtu { port, remote, mtu } => self.hear_path_mtu(port, remote, mtu),
             }
         }
         self.act(actions);
@@ -59,6 +60,7 @@ impl State {
         let mut actions = vec![];
         self.neighbours.forget_port(port, true, &mut actions);
         self.act(actions);
+        self.forget_ways(port);
     }
 
     /// Forgets who was heard on a port; who was written down stays.

@@ -15,6 +15,21 @@ const USUAL_UDP_PORT: u16 = 4789;
 const VNI_MAX: u32 = 0xff_ffff;
 
 impl PortSpec {
+    /// Bytes that a tunnel puts around an IP packet.
+    pub fn overhead(&self) -> u16 {
+        let outer = if self.local.is_some_and(|local| local.is_ipv6()) {
+            40
+        } else {
+            20
+        };
+        match self.driver {
+            Driver::Ipip => outer,
+            // UDP, VXLAN and Ethernet headers.
+            Driver::Vxlan => outer + 8 + 8 + 14,
+            _ => 0,
+        }
+    }
+
     /// How the tunnel wraps packets, if the port is one.
     pub fn wrapping(&self) -> Option<Wrapping> {
         match self.driver {
@@ -44,21 +59,6 @@ impl PortSpec {
             Driver::Ipip => Some([0; 6]),
             _ => None,
         }
-    }
-}
-
-/// Bytes that a tunnel puts around an IP packet.
-pub(super) fn overhead(spec: &PortSpec) -> u16 {
-    let outer = if spec.local.is_some_and(|local| local.is_ipv6()) {
-        40
-    } else {
-        20
-    };
-    match spec.driver {
-        Driver::Ipip => outer,
-        // UDP, VXLAN and Ethernet headers.
-        Driver::Vxlan => outer + 8 + 8 + 14,
-        _ => 0,
     }
 }
 

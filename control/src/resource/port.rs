@@ -442,7 +442,7 @@ fn check_interface_address(address: &IpNet) -> Result<(), String> {
 fn with_mtu<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PortSpec, D::Error> {
     let mut spec = PortSpec::deserialize(deserializer)?;
     if spec.mtu == 0 {
-        spec.mtu = ETHERNET_MTU - overlay::overhead(&spec);
+        spec.mtu = ETHERNET_MTU - spec.overhead();
     }
     Ok(spec)
 }

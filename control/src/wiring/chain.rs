@@ -8,7 +8,7 @@ use fastpath::builder::{GraphBuilder, NodeId};
 use fastpath::node::Node;
 use fastpath::nodes::adjacency::Adjacency;
 use fastpath::nodes::icmp_error::IcmpError;
-use fastpath::nodes::local::Local;
+use fastpath::nodes::local::{self, Local};
 use fastpath::nodes::reject::Reject;
 use fastpath::nodes::route::{self, Route};
 use fastpath::publish::Publisher;
@@ -121,6 +121,8 @@ impl Chain {
     pub fn connect(&self, graph: &mut GraphBuilder, ends: &Ends, onwards: &Onwards) {
         graph.connect(self.flows, flows::Next::Untracked, onwards.route);
         graph.connect(self.flows, flows::Next::Fragment, ends.gather);
+        graph.connect(self.flows, flows::Next::PathMtu, ends.path_mtu);
+        graph.connect(onwards.local, local::Next::PathMtu, ends.path_mtu);
         graph.connect(self.flows, flows::Next::Known, self.rewrite);
         graph.connect(self.flows, flows::Next::Decide, self.pre_dnat);
         graph.connect(self.untracked, untracked::Next::Track, self.flows);

@@ -19,6 +19,7 @@ labels! {
         AnswerOnLink = "answer-on-link",
         Tunnel = "tunnel",
         Wrapped = "wrapped",
+        PathMtu = "path-mtu",
         Closed = "closed": "Sent to a port or protocol of ours that nobody listens on; the sender is told.",
     }
     /// Why packets are dropped.
@@ -115,6 +116,9 @@ fn receive_icmp(packet: &mut Packet<'_>, request: u8, reply: u8) -> Result<Next,
     let Ok((header, _)) = icmp::Header::mut_from_prefix(message) else {
         return Err(Drop::IcmpIgnored);
     };
+    if icmp::is_path_mtu(header.kind, header.code, meta.flags.has(Flags::IPV4)) {
+        return Ok(Next::PathMtu);
+    }
     if header.kind != request {
         return Err(Drop::IcmpIgnored);
     }

@@ -11,6 +11,7 @@ pub mod local;
 mod lookups;
 pub mod ndp;
 pub mod parse;
+pub mod path_mtu;
 pub mod police;
 pub mod port_in;
 pub mod port_out;

@@ -147,6 +147,7 @@ impl Rib {
         }
         let index = self.free_adjacencies.take().ok_or(Full::Adjacencies)?;
         let (mac, mtu) = self.ports.get(&port).copied().unwrap_or(([0; 6], 0));
+        let mtu = self.path_mtus.get(&(port, address)).map_or(mtu, |path| mtu.min(*path));
         self.forwarding.create(index, port, address, mac, mtu);
         let known = self.links.get(&(port, address)).copied();
         let (state, mac) = known.unwrap_or_else(|| (self.unasked(port), [0; 6]));

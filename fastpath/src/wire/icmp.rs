@@ -6,6 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of the header.
 pub const HEADER: usize = 8;
 
+/// Whether a message of a family says that a packet was too large for a link (RFC 1191 section 3, RFC 4443 section 3.2).
+pub fn is_path_mtu(kind: u8, code: u8, is_v4: bool) -> bool {
+    match is_v4 {
+        true => (kind, code) == (v4::UNREACHABLE, 4),
+        false => kind == v6::TOO_BIG,
+    }
+}
+
 /// ICMP types (RFC 792).
 pub mod v4 {
     /// Answer to an echo request.

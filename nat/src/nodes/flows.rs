@@ -15,7 +15,7 @@ use fastpath::node::{Node, Turn};
 use fastpath::packet::Packet;
 use fastpath::trace::Seen;
 use fastpath::vector::BATCH_MAX;
-use fastpath::wire::protocol;
+use fastpath::wire::{icmp, protocol};
 
 labels! {
     /// Where packets go.
@@ -24,6 +24,7 @@ labels! {
         Decide = "decide",
         Fragment = "fragment",
         Untracked = "untracked",
+        PathMtu = "path-mtu",
     }
     /// Why packets are dropped.
     pub enum Drop {
@@ -247,7 +248,14 @@ impl Moment<'_> {
             return Err(Drop::Fragment);
         }
         if is_icmp_error(&meta) {
-            return Err(Drop::Unrelated);
+            let [kind, code] = meta.target.port.to_be_bytes();
+            // It may be about a packet of ours, around one of a connection.
+            let is_path_mtu = icmp::is_path_mtu(kind, code, meta.flags.has(Flags::IPV4));
+            return if is_path_mtu {
+                Ok(Next::PathMtu)
+            } else {
+                Err(Drop::Unrelated)
+            };
         }
         let offset = usize::from(meta.transport_offset);
         let transport = packet.network().get(offset..).unwrap_or_default();

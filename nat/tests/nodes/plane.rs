@@ -265,6 +265,7 @@ fn graph(
     graph.connect(flows, flows::Next::Known, rewrite);
     graph.connect(flows, flows::Next::Decide, route_new);
     graph.connect(flows, flows::Next::Untracked, route);
+    graph.connect(flows, flows::Next::PathMtu, consumed);
     for next in [route::Next::Forward, route::Next::Local, route::Next::Tunnel] {
         graph.connect(route_new, next, admit);
     }

@@ -13,6 +13,7 @@ mod scale;
 mod sizes;
 mod sources;
 mod tables;
+mod tunnel_paths;
 mod vlans;
 
 use std::net::IpAddr;

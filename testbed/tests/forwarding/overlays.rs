@@ -6,10 +6,10 @@ use testbed::packets::*;
 use crate::*;
 
 /// The other end outside, which is [`RIGHT`] on the link of `right`, and a third one there.
-const END: &str = "10.2.0.2";
-const STRANGER: &str = "10.2.0.9";
+pub(crate) const END: &str = "10.2.0.2";
+pub(crate) const STRANGER: &str = "10.2.0.9";
 /// Our end.
-const OURS: &str = "10.2.0.1";
+pub(crate) const OURS: &str = "10.2.0.1";
 /// Ethernet addresses inside VXLAN: ours as it follows from 10.2.0.1, and the other end's.
 const VTEP: Mac = [0x02, 0x4d, 10, 2, 0, 1];
 const THEIRS: Mac = [0x66, 0, 0, 0, 0, 7];
@@ -34,13 +34,13 @@ fn vxlan(name: &str, more: &str) -> String {
 }
 
 /// `left`, `right` and what is behind them, with these resources.
-fn with(more: &[String]) -> Plane {
+pub(crate) fn with(more: &[String]) -> Plane {
     let plane = Plane::new(&(two_ports() + &hosts() + &more.concat()));
     plane.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// IP in IP as Calico has it: no fixed end, each route names its own.
-fn ipip_plane() -> Plane {
+pub(crate) fn ipip_plane() -> Plane {
     with(&[
         ipip(", addresses: [10.8.0.1/32]"),
         route("far4", "10.9.0.0/16", &format!("{{gateway: {END}, port: tunl0}}")),
@@ -48,7 +48,7 @@ fn ipip_plane() -> Plane {
 }
 
 /// IP in IP with one other end.
-fn point_to_point() -> Plane {
+pub(crate) fn point_to_point() -> Plane {
     with(&[
         ipip(&format!(", remote: {END}, addresses: [10.8.0.1/30, \"fd00:8::1/64\"]")),
         route("far4", "10.9.0.0/16", "{port: tunl0}"),
@@ -57,7 +57,7 @@ fn point_to_point() -> Plane {
 }
 
 /// VXLAN as Calico has it: a neighbour for each node, with its tunnel's Ethernet address and where it is.
-fn vxlan_plane() -> Plane {
+pub(crate) fn vxlan_plane() -> Plane {
     let neighbour = |name: &str, address: &str| {
         let mac = THEIRS.map(|byte| format!("{byte:02x}")).join(":");
         document(
@@ -75,7 +75,7 @@ fn vxlan_plane() -> Plane {
     ])
 }
 
-fn far(family: usize) -> (IpAddr, IpAddr) {
+pub(crate) fn far(family: usize) -> (IpAddr, IpAddr) {
     (pairs()[family].0, address(FAR[family]))
 }
 
@@ -86,7 +86,7 @@ fn wrapped(plane: &mut Plane, packet: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// The one outer packet of it, from the IP header on.
-fn wrapped_one(plane: &mut Plane, packet: &[u8]) -> Vec<u8> {
+pub(crate) fn wrapped_one(plane: &mut Plane, packet: &[u8]) -> Vec<u8> {
     let mut came = wrapped(plane, packet);
     assert_eq!(came.len(), 1, "drops: {:?}", plane.drops());
     assert_eq!(came[0][..12], [RIGHT, RIGHT_PORT].concat());
