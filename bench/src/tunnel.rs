@@ -272,7 +272,7 @@ impl Wire {
                 remote: SocketAddr::new(OURS.into(), PORT),
                 local: Some(endpoint(number).ip()),
             };
-            Outer::new(VrfId(0), ends, endpoint(number).port()).expect("two addresses of one family")
+            Outer::new((PortId(0), VrfId(0)), ends, endpoint(number).port()).expect("two addresses of one family")
         };
         Self {
             keys: spokes

@@ -329,10 +329,21 @@ pub struct Vrf {
     pub v4: Arc<fib::View<u32>>,
     /// IPv6.
     pub v6: Arc<fib::View<u128>>,
+    /// The routes of either family that lead into no tunnel, as far as there are routes into tunnels below them.
+    pub around: (Arc<fib::View<u32>>, Arc<fib::View<u128>>),
 }
 
 /// All tables of routes, by [`crate::meta::VrfId`].
 pub type Vrfs = Vec<Vrf>;
+
+/// As [`lookup`] where that leads into a tunnel: the id of the path of the best route that does not.
+pub fn lookup_around(vrfs: &Vrfs, vrf: VrfId, address: &Endpoint, is_v4: bool) -> u32 {
+    match vrfs.get(usize::from(vrf.0)) {
+        Some(table) if is_v4 => table.around.0.lookup(address.v4_bits()),
+        Some(table) => table.around.1.lookup(address.v6_bits()),
+        None => fib::NO_ROUTE,
+    }
+}
 
 /// The id of the path of one address in one table, [`fib::NO_ROUTE`] where there is none.
 pub fn lookup(vrfs: &Vrfs, vrf: VrfId, address: &Endpoint, is_v4: bool) -> u32 {

@@ -146,7 +146,8 @@ pub struct Meta {
     /// Index of the adjacency, or a code of [`crate::forwarding`]. Written by `route` and `flows`, read by `adjacency`. Behind the edge into a tunnel: which of its peers
     /// the packet is for, written by `wg-peer`.
     pub adjacency: u32,
-    /// Leg of its connection. Written by `flows`, and by `admit` for a new one.
+    /// Leg of its connection. Written by `flows`, and by `admit` for a new one. Of what a tunnel sealed: see
+    /// [`Meta::seal_by`].
     pub flow: u32,
     /// Table of routes. Written by `parse`.
     pub vrf: VrfId,
@@ -164,4 +165,19 @@ impl Meta {
     pub fn length(&self) -> u16 {
         self.data_length
     }
+
+    /// Notes that this packet of ours is what the tunnel behind `port` sealed: that tunnel's routes are not for it.
+    #[inline(always)]
+    pub fn seal_by(&mut self, port: PortId) {
+        self.flow = SEALED | u32::from(port.0);
+    }
+
+    /// Whether the tunnel behind `port` sealed it.
+    #[inline(always)]
+    pub fn is_sealed_by(&self, port: PortId) -> bool {
+        self.flow == SEALED | u32::from(port.0)
+    }
 }
+
+/// No leg has so high a number, and none at all is all ones: a packet that was not sealed is never taken for one that was.
+const SEALED: u32 = 0x8000_0000;

@@ -106,6 +106,7 @@ impl<'a> Packet<'a> {
             .and(Flags::IPV4.when(is_v4))
             .and(Flags::TRACED.when(meta.flags.has(Flags::TRACED)));
         (meta.source, meta.target, meta.protocol, meta.vrf) = (source, target, protocol, vrf);
+        meta.flow = u32::MAX;
         meta.network_offset = ethernet::HEADER as u8;
         meta.transport_offset = if is_v4 { 20 } else { 40 };
     }

@@ -4,6 +4,7 @@
 //! referred to is published before what refers to it; what is given up is used again only when every worker has
 //! finished the turn it was in.
 
+mod around;
 mod changes;
 mod paths;
 
@@ -16,12 +17,13 @@ use crate::publish::{Publisher, Reader};
 use crate::qsbr::Qsbr;
 use ipnet::IpNet;
 use paths::{AdjacencyEntry, Freed, Indices, PathEntry};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Who says so. Where several know a way to one prefix, the first of this list counts; but where that leads
-/// onto the link of a neighbour, the neighbour's own.
+/// onto the link of a neighbour, the neighbour's own, and of default routes a tunnel's before those that are written
+/// down or the kernel's: these are the way of what comes out of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A port's address or subnet.
@@ -43,6 +45,24 @@ const ORIGINS: [Origin; 5] = [
     Origin::Kernel,
     Origin::Neighbour,
 ];
+
+/// As they count for default routes.
+const DEFAULT_ORIGINS: [Origin; 5] = [
+    Origin::Connected,
+    Origin::Allowed,
+    Origin::Static,
+    Origin::Kernel,
+    Origin::Neighbour,
+];
+
+/// In which order origins count for a prefix.
+fn origins(net: &IpNet) -> [Origin; 5] {
+    if net.prefix_len() == 0 {
+        DEFAULT_ORIGINS
+    } else {
+        ORIGINS
+    }
+}
 
 /// The paths that the origins know, by [`Origin`].
 type Candidates = [Option<u32>; ORIGINS.len()];
@@ -99,12 +119,37 @@ struct Tables {
     v6: Table<u128>,
 }
 
+impl Tables {
+    fn new(pool: &Pool) -> Self {
+        Self {
+            v4: Table::new(pool),
+            v6: Table::new(pool),
+        }
+    }
+
+    /// Has a prefix lead to a path, or nowhere.
+    fn write(&mut self, pool: &mut Pool, net: IpNet, path: Option<u32>) -> Result<(), Full> {
+        let length = u32::from(net.prefix_len());
+        match (net.network(), path) {
+            (IpAddr::V4(key), Some(id)) => self.v4.insert(pool, key.to_bits(), length, id).map(|_| ()),
+            (IpAddr::V6(key), Some(id)) => self.v6.insert(pool, key.to_bits(), length, id).map(|_| ()),
+            (IpAddr::V4(key), None) => self.v4.remove(pool, key.to_bits(), length).map(|_| ()),
+            (IpAddr::V6(key), None) => self.v6.remove(pool, key.to_bits(), length).map(|_| ()),
+        }
+        .map_err(|_| Full::Routes)
+    }
+}
+
 /// All routes.
 pub struct Rib {
     forwarding: Arc<Forwarding>,
     qsbr: Arc<Qsbr>,
     pool: Pool,
     tables: Vec<Tables>,
+    /// See `around`.
+    around: Vec<Tables>,
+    /// Prefixes that lead into tunnels.
+    tunnels: BTreeSet<(VrfId, IpNet)>,
     vrfs: Publisher<Vrfs>,
     routes: HashMap<(VrfId, IpNet), Candidates>,
     paths: HashMap<Target, PathEntry>,
@@ -134,6 +179,8 @@ impl Rib {
             qsbr,
             pool,
             tables: vec![],
+            around: vec![],
+            tunnels: BTreeSet::new(),
             vrfs: Publisher::new(vec![]),
             routes: HashMap::new(),
             paths: HashMap::new(),
@@ -191,14 +238,13 @@ impl Rib {
             return;
         }
         while self.tables.len() <= usize::from(vrf.0) {
-            self.tables.push(Tables {
-                v4: Table::new(&self.pool),
-                v6: Table::new(&self.pool),
-            });
+            self.tables.push(Tables::new(&self.pool));
+            self.around.push(Tables::new(&self.pool));
         }
-        let views = self.tables.iter().map(|table| Vrf {
+        let views = self.tables.iter().zip(&self.around).map(|(table, around)| Vrf {
             v4: table.v4.view(),
             v6: table.v6.view(),
+            around: (around.v4.view(), around.v6.view()),
         });
         self.vrfs.publish(views.collect());
     }
@@ -290,11 +336,10 @@ impl Rib {
         let before = self.routes.get(&(vrf, net)).copied().unwrap_or_default();
         let mut after = before;
         after[origin as usize] = Some(path);
-        if let Err(full) = self.write(vrf, net, after) {
+        if let Err(full) = self.change(vrf, net, (before, after)) {
             self.leave_path(path);
             return Err(full);
         }
-        self.routes.insert((vrf, net), after);
         self.note(vrf, net, origin);
         if let Some(old) = before[origin as usize] {
             self.leave_path(old);
@@ -310,18 +355,14 @@ impl Rib {
     /// The lookup table has no room for the change; all is as it was.
     pub fn clear(&mut self, vrf: VrfId, net: IpNet, origin: Origin) -> Result<bool, Full> {
         self.reclaim();
-        let Some(mut candidates) = self.routes.get(&(vrf, net)).copied() else {
+        let Some(before) = self.routes.get(&(vrf, net)).copied() else {
             return Ok(false);
         };
-        let Some(old) = candidates[origin as usize].take() else {
+        let mut after = before;
+        let Some(old) = after[origin as usize].take() else {
             return Ok(false);
         };
-        self.write(vrf, net, candidates)?;
-        if candidates == Candidates::default() {
-            self.routes.remove(&(vrf, net));
-        } else {
-            self.routes.insert((vrf, net), candidates);
-        }
+        self.change(vrf, net, (before, after))?;
         self.note(vrf, net, origin);
         self.leave_path(old);
         self.generation.advance();
@@ -331,14 +372,23 @@ impl Rib {
 
     /// Where packets to an address go if it is not a neighbour's own: the target of the longest prefix around it.
     pub fn covering(&self, vrf: VrfId, address: IpAddr) -> Option<&Target> {
-        self.longest(vrf, address, Origin::Neighbour as usize)
+        self.longest(vrf, address, |origin, _| origin != Origin::Neighbour)
     }
 
     /// The port by which packets to an address leave, or the first of several; none if there is no way.
     pub fn egress(&self, vrf: VrfId, address: IpAddr) -> Option<PortId> {
+        self.leaves_by(vrf, address, |_| true)
+    }
+
+    /// The same of what tunnels sealed: the routes into tunnels are not for it.
+    pub fn egress_around_tunnels(&self, vrf: VrfId, address: IpAddr) -> Option<PortId> {
+        self.leaves_by(vrf, address, |target| !matches!(target, Target::Tunnel(_)))
+    }
+
+    fn leaves_by(&self, vrf: VrfId, address: IpAddr, counts: impl Fn(&Target) -> bool) -> Option<PortId> {
         let mut vrf = vrf;
         for _ in 0..=TABLES_MAX {
-            match self.longest(vrf, address, ORIGINS.len())? {
+            match self.longest(vrf, address, |_, target| counts(target))? {
                 Target::Hops(hops) => return hops.first().map(|hop| hop.port),
                 Target::OnLink(port) | Target::Tunnel(port) => return Some(*port),
                 Target::Local | Target::Drop | Target::Broadcast => return None,
@@ -348,31 +398,20 @@ impl Rib {
         None
     }
 
-    /// The target of the longest prefix around an address that one of the first `origins` knows.
-    fn longest(&self, vrf: VrfId, address: IpAddr, origins: usize) -> Option<&Target> {
+    /// The target of the longest prefix around an address that has one that counts.
+    fn longest(&self, vrf: VrfId, address: IpAddr, counts: impl Fn(Origin, &Target) -> bool) -> Option<&Target> {
         let host = IpNet::from(address);
         (0..=host.prefix_len()).rev().find_map(|length| {
             let net = IpNet::new(address, length).ok()?.trunc();
             let candidates = self.routes.get(&(vrf, net))?;
-            let path = candidates[..origins].iter().flatten().next()?;
-            self.keys.get(path)
+            let known = origins(&net).into_iter().filter_map(|origin| {
+                let target = self.keys.get(&candidates[origin as usize]?)?;
+                Some((origin, target))
+            });
+            known
+                .filter(|(origin, target)| counts(*origin, target))
+                .map(|(_, target)| target)
+                .next()
         })
-    }
-
-    fn write(&mut self, vrf: VrfId, net: IpNet, candidates: Candidates) -> Result<(), Full> {
-        let Some(table) = self.tables.get_mut(usize::from(vrf.0)) else {
-            return Ok(());
-        };
-        // A neighbour has a route of its own only where the others would have it asked for.
-        let own = candidates[Origin::Neighbour as usize].as_ref();
-        let best = own.or_else(|| candidates.iter().flatten().next());
-        let length = u32::from(net.prefix_len());
-        match (net.network(), best) {
-            (IpAddr::V4(key), Some(id)) => table.v4.insert(&mut self.pool, key.to_bits(), length, *id).map(|_| ()),
-            (IpAddr::V6(key), Some(id)) => table.v6.insert(&mut self.pool, key.to_bits(), length, *id).map(|_| ()),
-            (IpAddr::V4(key), None) => table.v4.remove(&mut self.pool, key.to_bits(), length).map(|_| ()),
-            (IpAddr::V6(key), None) => table.v6.remove(&mut self.pool, key.to_bits(), length).map(|_| ()),
-        }
-        .map_err(|_| Full::Routes)
     }
 }

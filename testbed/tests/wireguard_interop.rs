@@ -6,7 +6,7 @@ mod tunnel;
 use router::{drops, iperf, iperf_server, shell, until};
 use testbed::wireguard_peer::{Tunnel, WIREGUARD_GO};
 use testbed::{Lab, need};
-use tunnel::{CLIENT, LAPTOP, LAPTOP_V4, MARGAY_V4, Net, asks, handshakes, key, laptop_peer, peer, public};
+use tunnel::{CLIENT, LAPTOP, LAPTOP_V4, MARGAY_V4, Net, PORTS, asks, handshakes, key, laptop_peer, peer, public};
 
 /// The harness itself: the others reach each other.
 #[test]
@@ -295,6 +295,86 @@ fn allowed_ips_change_under_traffic_without_a_handshake() {
     assert!(report.contains(" 0% packet loss"), "{report}");
     assert_eq!(handshakes(&margay), 1);
     margay.stop().unwrap();
+}
+
+/// A file of wg-quick that sends everything into the tunnel, beside default routes by which its other end is reached.
+#[test]
+fn everything_goes_into_the_tunnel_but_what_comes_out_of_it() {
+    need!("ping", "wireguard-go", "wg");
+    for (endpoint, another) in [
+        ("198.51.100.9:51820", "198.51.100.10:51820"),
+        ("[2001:db8:51::9]:51820", "[2001:db8:51::a]:51820"),
+    ] {
+        let net = Net::new();
+        let script = "ip addr add 198.51.100.9/32 dev lo; ip addr add 198.51.100.10/32 dev lo
+            ip addr add 2001:db8:51::9/128 dev lo; ip addr add 2001:db8:51::a/128 dev lo
+            ip addr add 203.0.113.1/32 dev lo; ip addr add 2001:db8:77::1/128 dev lo";
+        shell(&net.laptop, script);
+        let margay = net.lab.margay(&net.router, &default_routes(), &[]).unwrap();
+        let laptop = net.start_laptop("");
+        import_everything(&net, &margay, endpoint);
+        let sent = || peer(&margay, "laptop")["tx_packets"].as_u64().unwrap();
+        for to in ["203.0.113.1", "2001:db8:77::1", LAPTOP[0], LAPTOP[1]] {
+            asks(&net.client, to);
+            let before = sent();
+            asks(&net.client, to);
+            assert!(sent() > before, "{to} is not reached through the tunnel");
+        }
+        assert_eq!(peer(&margay, "laptop")["endpoint"], endpoint);
+        // It moves: what it says comes from another address, behind the same default route.
+        let own = another.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+        for (margay_at, family) in [("192.0.2.1", "-4"), ("2001:db8::1", "-6")] {
+            if own.contains(':') == margay_at.contains(':') {
+                shell(
+                    &net.laptop,
+                    &format!("ip {family} route add {margay_at} dev eth0 src {own}"),
+                );
+                let at = if family == "-6" {
+                    format!("[{margay_at}]")
+                } else {
+                    margay_at.to_owned()
+                };
+                laptop.set(&format!("peer {} endpoint {at}:51820", public(1))).unwrap();
+            }
+        }
+        asks(&net.laptop, CLIENT[0]);
+        until("Margay to see where the laptop is", || {
+            peer(&margay, "laptop")["endpoint"] == another
+        });
+        asks(&net.client, "203.0.113.1");
+        asks(&net.client, "2001:db8:77::1");
+        assert_eq!((handshakes(&margay), drops(&margay, "nested-tunnel")), (1, 0));
+        margay.stop().unwrap();
+    }
+}
+
+fn default_routes() -> String {
+    let route = |name: &str, net: &str, gateway: &str| {
+        format!(
+            "---\n{{apiVersion: margay/v1, kind: Route, metadata: {{name: {name}}}, \
+             spec: {{destination: '{net}', via: [{{gateway: '{gateway}'}}]}}}}\n"
+        )
+    };
+    [
+        PORTS,
+        &route("v4", "0.0.0.0/0", "192.0.2.2"),
+        &route("v6", "::/0", "2001:db8::2"),
+    ]
+    .concat()
+}
+
+fn import_everything(net: &Net, margay: &testbed::Margay, endpoint: &str) {
+    let file = net.lab.folder().join("wg0.conf");
+    let text = format!(
+        "[Interface]\nPrivateKey = {}\nListenPort = 51820\nAddress = 10.9.0.1/32, fd00:9::1/128\nFwMark = 51820\n\
+         [Peer]\n# laptop\nPublicKey = {}\nEndpoint = {endpoint}\nAllowedIPs = 0.0.0.0/0, ::/0\n",
+        *key(1).text(),
+        public(2)
+    );
+    std::fs::write(&file, text).unwrap();
+    margay
+        .command(["wg", "import", file.to_str().unwrap(), "--apply"])
+        .unwrap();
 }
 
 /// REKEY_AFTER_TIME is 120 s of the other's own clock, so this waits for it: `make long` asks for that.

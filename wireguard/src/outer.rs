@@ -1,7 +1,7 @@
 //! What stands around a message on the wire: UDP and IP headers, written for a way and filled in for each packet.
 
 use crate::session::Ends;
-use fastpath::meta::{Endpoint, VrfId};
+use fastpath::meta::{Endpoint, PortId, VrfId};
 use fastpath::nodes::local::HOP_LIMIT;
 use fastpath::packet::{NoRoom, Packet};
 use fastpath::wire::checksum::Sum;
@@ -16,6 +16,7 @@ pub const HANDSHAKE_CLASS: u8 = 0x88;
 /// The headers of one way.
 pub struct Outer {
     vrf: VrfId,
+    tunnel: PortId,
     source: Endpoint,
     target: Endpoint,
     headers: Headers,
@@ -28,8 +29,9 @@ enum Headers {
 }
 
 impl Outer {
-    /// Between both ends, from our UDP port `port`; none while our address is not known, or of another family.
-    pub fn new(vrf: VrfId, ends: Ends, port: u16) -> Option<Self> {
+    /// Of a tunnel and in the table outside it, between both ends, from our UDP port `port`; none while our address is not
+    /// known, or of another family.
+    pub fn new((tunnel, vrf): (PortId, VrfId), ends: Ends, port: u16) -> Option<Self> {
         let ports = (u32::from(port) << 16 | u32::from(ends.remote.port())).to_be_bytes();
         let (source, target, headers) = match (ends.local?, ends.remote.ip()) {
             (IpAddr::V4(source), IpAddr::V4(target)) => {
@@ -63,6 +65,7 @@ impl Outer {
         };
         Some(Self {
             vrf,
+            tunnel,
             source,
             target,
             headers,
@@ -110,6 +113,7 @@ impl Outer {
             }
         };
         packet.originate(self.vrf, protocol::UDP, self.source, self.target, is_v4);
+        packet.meta.seal_by(self.tunnel);
         Ok(())
     }
 }
@@ -125,16 +129,16 @@ fn v6_checksum(packet: &[u8]) -> [u8; 2] {
     }
 }
 
-/// Makes a packet of `message`, between both ends, from our UDP port: for control, to put into an `originate` ring.
+/// Makes a packet of `message`, of a tunnel and in the table outside it, between both ends, from our UDP port: for control, to put into an `originate` ring.
 /// Whether it could: our address has to be known, and the message has to fit.
 pub fn datagram(
     packet: &mut Packet<'_>,
-    vrf: VrfId,
+    tunnel: (PortId, VrfId),
     (ends, port): (Ends, u16),
     (message, class): (&[u8], u8),
     identification: u16,
 ) -> bool {
-    let Some(outer) = Outer::new(vrf, ends, port) else {
+    let Some(outer) = Outer::new(tunnel, ends, port) else {
         return false;
     };
     *packet.meta = Default::default();
@@ -159,7 +163,9 @@ mod tests {
             local: Some(local.parse().unwrap()),
         };
         let message: Vec<u8> = (0..length).map(|at| at as u8).collect();
-        assert!(datagram(&mut packet, VrfId(7), (ends, 51820), (&message, 0x8a), 0xfedc));
+        let tunnel = (PortId(3), VrfId(7));
+        assert!(datagram(&mut packet, tunnel, (ends, 51820), (&message, 0x8a), 0xfedc));
+        assert!(packet.meta.is_sealed_by(PortId(3)) && !packet.meta.is_sealed_by(PortId(0)));
         assert_eq!((packet.meta.vrf, packet.meta.target.ip()), (VrfId(7), ends.remote.ip()));
         let bytes = packet.data().to_vec();
         assert!(bytes.ends_with(&message));
@@ -191,7 +197,7 @@ mod tests {
     fn ends_of_two_families_do_not_meet() {
         let remote = "192.0.2.1:1".parse().unwrap();
         for local in [None, Some("2001:db8::1".parse().unwrap())] {
-            assert!(Outer::new(VrfId(0), Ends { remote, local }, 1).is_none());
+            assert!(Outer::new((PortId(0), VrfId(0)), Ends { remote, local }, 1).is_none());
         }
     }
 }

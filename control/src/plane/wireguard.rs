@@ -51,6 +51,8 @@ pub(super) struct Inner {
 
 /// A message that is to be sent.
 pub(super) struct Outgoing {
+    /// The tunnel's port.
+    pub tunnel: PortId,
     pub vrf: VrfId,
     pub ends: Ends,
     pub port: u16,
@@ -338,9 +340,9 @@ impl State {
         moment(self.now_ns(), self.manual_ns.is_some())
     }
 
-    /// Our address to speak to `remote` from.
+    /// Our address to speak to `remote` from, outside tunnels.
     pub(super) fn source_towards(&self, vrf: VrfId, remote: IpAddr) -> Option<IpAddr> {
-        let port = self.rib.egress(vrf, remote)?;
+        let port = self.rib.egress_around_tunnels(vrf, remote)?;
         self.interfaces.current().source_for(port, vrf, remote)
     }
 
@@ -415,6 +417,7 @@ impl Running {
         while let Some(action) = self.tunnel.poll() {
             match action {
                 Action::Send { ends, bytes } => chores.outgoing.push(Outgoing {
+                    tunnel: self.port,
                     vrf: self.outside,
                     ends,
                     port: self.body.spec.listen_port,

@@ -2,7 +2,7 @@
 
 use super::lookups::Lookups;
 use crate::batch::Batch;
-use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs};
+use crate::forwarding::{Forwarding, LOCAL, NO_ADJACENCY, Path, TUNNEL, Vrfs, lookup_around};
 use crate::labels;
 use crate::meta::{Flags, Meta};
 use crate::node::{Node, Turn};
@@ -85,7 +85,7 @@ fn follow(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Meta) -> 
             meta.adjacency = index;
             Next::Forward
         }
-        Path::Tunnel(port) => {
+        Path::Tunnel(port) if !meta.is_sealed_by(port) => {
             (meta.egress, meta.adjacency) = (port, TUNNEL);
             Next::Tunnel
         }
@@ -104,6 +104,7 @@ fn follow_rarely(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Me
     let path = forwarding
         .resolve(vrfs, path, &meta.target, meta.flags.has(Flags::IPV4))
         .map_err(|_| Drop::TableLoop)?;
+    let path = around_tunnel(forwarding, vrfs, path, meta);
     if !matches!(path, Path::Local) && is_link_local(meta) {
         return Err(Drop::LinkLocal);
     }
@@ -136,6 +137,20 @@ fn follow_rarely(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &mut Me
             meta.complaint = Complaint::NoRoute as u8;
             Ok(Next::Unreachable)
         }
+    }
+}
+
+/// Where a packet goes instead that would go into the tunnel it came out of: what is sealed follows the best route that
+/// leads into no tunnel. Without one it stays on its path, and is dropped there as nested.
+fn around_tunnel(forwarding: &Forwarding, vrfs: &Vrfs, path: Path, meta: &Meta) -> Path {
+    if !matches!(path, Path::Tunnel(port) if meta.is_sealed_by(port)) {
+        return path;
+    }
+    let is_v4 = meta.flags.has(Flags::IPV4);
+    let found = forwarding.path(lookup_around(vrfs, meta.vrf, &meta.target, is_v4));
+    match forwarding.resolve(vrfs, found, &meta.target, is_v4) {
+        Ok(Path::None | Path::Tunnel(_)) | Err(_) => path,
+        Ok(other) => other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What routes there are, and which changed, for who tells others of them.
 
-use super::{ORIGINS, Origin, Rib, Target};
+use super::{Origin, Rib, Target, origins};
 use crate::meta::VrfId;
 use ipnet::IpNet;
 
@@ -8,10 +8,9 @@ impl Rib {
     /// All routes: table, prefix, origin, target. Those that count come first among the routes of one prefix.
     pub fn iter(&self) -> impl Iterator<Item = (VrfId, IpNet, Origin, Target)> + '_ {
         self.routes.iter().flat_map(|((vrf, net), candidates)| {
-            let known = ORIGINS
+            let known = origins(net)
                 .into_iter()
-                .zip(candidates)
-                .filter_map(|(origin, id)| Some((origin, (*id)?)));
+                .filter_map(|origin| Some((origin, candidates[origin as usize]?)));
             known.filter_map(|(origin, id)| Some((*vrf, *net, origin, self.keys.get(&id)?.clone())))
         })
     }
@@ -42,11 +41,11 @@ impl Rib {
     /// The route of a prefix that counts, but for one that a neighbour has for itself.
     pub fn best(&self, vrf: VrfId, net: IpNet) -> Option<(Origin, &Target)> {
         let candidates = self.routes.get(&(vrf, net))?;
-        let known = ORIGINS
+        let mut known = origins(&net)
             .into_iter()
-            .zip(candidates)
-            .filter(|(origin, _)| *origin != Origin::Neighbour);
-        let (origin, id) = known.filter_map(|(origin, id)| Some((origin, (*id)?))).next()?;
+            .filter(|origin| *origin != Origin::Neighbour)
+            .filter_map(|origin| Some((origin, candidates[origin as usize]?)));
+        let (origin, id) = known.next()?;
         Some((origin, self.keys.get(&id)?))
     }
 }

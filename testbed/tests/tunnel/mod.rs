@@ -20,7 +20,7 @@ pub const LAPTOP_V4: &str = "endpoint: '192.0.2.2:51820'";
 pub const LAPTOP: [&str; 2] = ["10.9.0.2", "fd00:9::2"];
 pub const CLIENT: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
 
-const PORTS: &str = "\
+pub const PORTS: &str = "\
 apiVersion: margay/v1
 kind: Port
 metadata: { name: lan }

@@ -331,7 +331,8 @@ impl Gateway {
                     self.identification += 1;
                     let message = (&bytes[..], HANDSHAKE_CLASS);
                     let packet = &mut frames.packet(&mut frame);
-                    assert!(datagram(packet, VrfId(0), (ends, PORT), message, self.identification));
+                    let (way, id) = ((ends, PORT), self.identification);
+                    assert!(datagram(packet, (TUNNEL, VrfId(0)), way, message, id));
                     self.originate.send(&mut vec![frame]);
                 }
                 Action::Established(_) | Action::Unreachable(_) => self.forwarding.announce(),

@@ -150,7 +150,7 @@ fn run(batch: &mut Batch<'_, Encrypt>, first: usize) -> (PortId, PeerId, usize) 
 fn begin(here: &mut Here<'_>, peer: PeerId, count: u64, now_ns: u64) -> Result<(Run, u64), Drop> {
     let (interface, outbound) = (here.interface, here.lookup.peer(peer).ok_or(Drop::NoSession)?);
     let (session, ends) = outbound.session().zip(outbound.ends()).ok_or(Drop::NoSession)?;
-    let outer = Outer::new(interface.vrf, ends, interface.listen_port).ok_or(Drop::NoSource)?;
+    let outer = Outer::new((interface.port, interface.vrf), ends, interface.listen_port).ok_or(Drop::NoSource)?;
     let numbers = session.take(count, now_ns).ok_or(Drop::NoSession)?;
     let key = session.send_key().ok_or(Drop::NoSession)?;
     let run = Run {

@@ -54,7 +54,7 @@ impl Post {
             let mut packet = self.frames.packet(&mut frame);
             if datagram(
                 &mut packet,
-                message.vrf,
+                (message.tunnel, message.vrf),
                 way,
                 (&message.bytes, class),
                 self.identification,
