@@ -109,9 +109,9 @@ pub fn lower_hop_limit(head: &mut [u8; 34], is_v4: bool) -> bool {
         return false;
     }
     head[22] -= 1;
-    // The hop limit is the high byte of its word: one less there is 0x100 more in the complement.
-    let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x100;
-    let folded = (sum + (sum >> 16)) as u16;
+    // The hop limit is the high byte of its word: 0x100 less, added to the complement, so that zero stays one zero (equation 3).
+    let sum = u32::from(!u16::from_be_bytes([head[24], head[25]])) + u32::from(!0x100u16);
+    let folded = !((sum + (sum >> 16)) as u16);
     head[24..26].copy_from_slice(&folded.to_be_bytes());
     true
 }
@@ -126,4 +126,27 @@ fn too_big(packet: &mut Packet<'_>, may_cut: bool) -> Result<Next, Drop> {
     }
     packet.meta.complaint = Complaint::TooBig as u8;
     Ok(Next::TooBig)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lower_hop_limit;
+    use crate::wire::checksum::checksum;
+
+    #[test]
+    fn a_lowered_header_has_the_checksum_it_would_be_given() {
+        for identification in 0..=u16::MAX {
+            let mut head = [0; 34];
+            (head[14], head[22], head[23]) = (0x45, 64, 89);
+            head[18..20].copy_from_slice(&identification.to_be_bytes());
+            for hops in [64, 63] {
+                let sum = checksum(&head[14..34]);
+                head[24..26].copy_from_slice(&sum);
+                assert_eq!(head[22], hops);
+                assert!(lower_hop_limit(&mut head, true));
+                let lowered = [std::mem::take(&mut head[24]), std::mem::take(&mut head[25])];
+                assert_eq!(lowered, checksum(&head[14..34]), "{identification}");
+            }
+        }
+    }
 }
