@@ -3,7 +3,7 @@
 use testbed::packets::{Received, frame, open, with_fragment};
 
 use super::World;
-use super::gateway::{MTU, Settings, TUNNEL, host, inside, outside};
+use super::gateway::{LINK_MTU, MTU, Settings, TUNNEL, host, inside, outside};
 use super::paths::{hopped, packet, pass};
 
 /// The one packet that came to the host behind a gateway.
@@ -44,6 +44,44 @@ fn packets_that_may_be_cut_are_cut_to_the_mtu_of_the_tunnel() {
     let whole: Vec<u8> = received.iter().flat_map(|piece| piece[20..].to_vec()).collect();
     assert_eq!(whole, sent[20..]);
     assert_eq!((received[0][6], received[1][6..8].to_vec()), (0x20, vec![0, 175]));
+}
+
+/// A tunnel whose MTU leaves no room for what comes around its packets.
+#[test]
+fn what_is_too_large_outside_is_cut_over_ipv4_alone_and_not_put_together() {
+    for outer in [true, false] {
+        let around = if outer { 60 } else { 80 };
+        let settings = Settings {
+            mtu: LINK_MTU,
+            ..Settings::default()
+        };
+        let mut world = World::established(outer, settings);
+        // Messages are filled up to 16 bytes: what just fits is less than the MTU without what comes around it.
+        let fits = packet(1, 2, true, usize::from(LINK_MTU - around) / 16 * 16);
+        let received = pass(&mut world, 1, 2, std::slice::from_ref(&fits));
+        assert_eq!((received.len(), world.wire.len()), (1, 1));
+        world.wire.clear();
+        world.gateways[0].send(&packet(1, 2, true, usize::from(LINK_MTU)));
+        world.settle();
+        assert_eq!(world.gateways[1].received().len(), 0);
+        if outer {
+            let pieces: Vec<&[u8]> = world.wire.iter().map(|frame| &frame[14..]).collect();
+            let data: usize = pieces.iter().map(|piece| piece.len() - 20).sum();
+            // UDP, the message's header, the packet, which is not filled up beyond the MTU, and the tag.
+            let message = 8 + 16 + usize::from(LINK_MTU) + 16;
+            assert_eq!((pieces.len(), data), (2, message));
+            assert_eq!((pieces[0][6] >> 5, pieces[1][6] >> 5), (1, 0), "more, then the last");
+            assert_eq!(count(&world, 2, "local: fragment-for-us"), 2);
+        } else {
+            assert_eq!(world.wire.len(), 0);
+            assert_eq!(
+                count(&world, 1, "adjacency/outer: own-too-big"),
+                1,
+                "{:?}",
+                world.drops()
+            );
+        }
+    }
 }
 
 #[test]
