@@ -10,7 +10,7 @@ use super::punt::Node;
 use super::router::{ip, ping, reaches, shell, until};
 
 /// Prefixes of the flood.
-const FLOOD: usize = 20_000;
+const FLOOD: usize = 100_000;
 
 /// A BIRD that speaks BGP with `peer`, tells it of `prefixes`, and gives the kernel what it hears.
 struct Bird {
