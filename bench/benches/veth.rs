@@ -79,8 +79,36 @@ fn compare() -> Result<(), Error> {
     println!("{}", plane.command(["show", "drops"])?.stdout);
     plane.stop()?;
     drop(margay);
+    behind_taps()?;
     bare_loop()?;
     Network::new(true)?.measure("kernel", &softirq_time)
+}
+
+/// TCP between two hosts whose devices are TAPs of the plane: segments of 64 KiB come and go.
+fn behind_taps() -> Result<(), Error> {
+    let lab = Lab::new()?;
+    let host = |name| Ok::<_, Error>(lab.host(name)?.on_core(HOST_CORE));
+    let (left, right, router) = (host("left")?, host("right")?, lab.host("router")?);
+    let port = |number: u8, host: &Host| {
+        format!(
+            "---\napiVersion: margay/v1\nkind: Port\nmetadata: {{ name: {} }}\nspec:\n  {{ device: eth0, driver: tap, \
+             netns: {}, addresses: [10.{number}.0.1/24], hostAddresses: [10.{number}.0.2/24] }}\n",
+            host.name(),
+            host.namespace(),
+        )
+    };
+    let resources = port(1, &left) + &port(2, &right);
+    let plane = lab.margay(&router, &resources, &["--cores", &ROUTER_CORE.to_string()])?;
+    left.route("default", "10.1.0.1")?;
+    right.route("default", "10.2.0.1")?;
+    let network = Network {
+        lab,
+        left,
+        right,
+        router,
+    };
+    network.stream("Margay", "TCP, one connection, between TAPs", &|| plane_time(&plane))?;
+    plane.stop().map(drop)
 }
 
 /// What the same sockets pass without a data plane between them.
@@ -161,7 +189,7 @@ impl Network {
         self.latency(who)?;
         self.datagrams(who, f64::INFINITY, used)?;
         self.datagrams(who, BARE_LOOP, used)?;
-        self.stream(who, used)
+        self.stream(who, "TCP, one connection, offloads off", used)
     }
 
     /// Round trips of single packets through an idle router.
@@ -237,8 +265,8 @@ impl Network {
         Ok(())
     }
 
-    /// TCP of one connection, without segmentation and checksum offload.
-    fn stream(&self, who: &str, used: &dyn Fn() -> Result<Used, Error>) -> Result<(), Error> {
+    /// TCP of one connection.
+    fn stream(&self, who: &str, scenario: &str, used: &dyn Fn() -> Result<Used, Error>) -> Result<(), Error> {
         let (mut rates, mut again, mut user, mut system) = (vec![], vec![], vec![], vec![]);
         for _ in 0..RUNS {
             let mut server = self.right.spawn(["iperf3", "--server", "--one-off", "--forceflush"])?;
@@ -260,7 +288,6 @@ impl Network {
             user.push((after.1.0 - before.1.0).as_nanos() as f64 / packets);
             system.push((after.1.1 - before.1.1).as_nanos() as f64 / packets);
         }
-        let scenario = "TCP, one connection, offloads off";
         record(TABLE, scenario, &format!("{who}, Gbit/s"), Spread::of(rates));
         record(
             TABLE,
